@@ -1,0 +1,59 @@
+// What a lane needs to know at start. Plain values; the process makes them from the configuration.
+#ifndef LATENTD_DAEMON_LANE_LANE_OPTIONS_H_
+#define LATENTD_DAEMON_LANE_LANE_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "kernels/mla.h"
+#include "routing/ids.h"
+#include "routing/layout.h"
+
+namespace latentd {
+
+enum class IdlePolicy { kPoll, kSleep, kAdaptive };
+
+// Bounds of design.md section 4, rule 3. Beyond one of them: RESOURCE_EXHAUSTED at once, with a retry hint.
+struct LaneLimits {
+  uint32_t inflight_per_session = 64;
+  uint64_t inflight_bytes_per_session = uint64_t{256} << 20;
+  uint32_t inflight = 4096;
+  uint64_t inflight_bytes = uint64_t{1} << 30;
+  uint32_t chunks_per_request = 160;
+  uint32_t rows_per_request = 16384;
+  uint64_t payload_bytes_per_request = uint64_t{64} << 20;
+  uint32_t sessions = 1024;
+  uint32_t chunks = 1 << 20;
+};
+
+struct LaneOptions {
+  uint32_t index = 0;
+  NodeId node_id;
+  Generation generation{};
+  Layout layout;
+
+  std::string device = "cpu";
+  uint64_t cache_bytes = 0;
+  int threads = 0;             // helper threads of the CPU backend, besides the lane's own
+  std::vector<int> cpus;       // pin the lane thread (and helpers) to these; empty = not pinned
+  // cache_bytes of every lane of the node, in lane order: which of the node's slots are this lane's.
+  std::vector<uint64_t> all_lane_cache_bytes;
+
+  double high_watermark = 0.95;  // used share of pages above which unpinned sealed chunks are evicted ...
+  double low_watermark = 0.90;   // ... down to this
+  absl::Duration max_lease = absl::Minutes(10);
+
+  IdlePolicy idle = IdlePolicy::kAdaptive;
+  absl::Duration spin = absl::Microseconds(50);  // adaptive: poll this long before sleeping
+
+  absl::Duration ping_after = absl::Seconds(1);  // a silent peer is asked ...
+  absl::Duration dead_after = absl::Seconds(5);  // ... and given up
+
+  LaneLimits limits;
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_DAEMON_LANE_LANE_OPTIONS_H_
