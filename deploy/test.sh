@@ -70,44 +70,32 @@ import json
 import sys
 
 path, status = sys.argv[1], int(sys.argv[2])
-passed, failed = set(), set()
-tests, completed = set(), set()
+tests, built, passed, failed = set(), set(), set(), set()
 try:
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             event = json.loads(line)
             key = event["id"]
-            if "targetConfigured" in key and "configured" in event:
+            if "configured" in event:
                 if event["configured"].get("targetKind", "").endswith("_test rule"):
                     tests.add(key["targetConfigured"]["label"])
-            elif "targetCompleted" in key:
-                if event.get("completed", {}).get("success"):
-                    completed.add(key["targetCompleted"]["label"])
-                else:
-                    failed.add(key["targetCompleted"]["label"])
-            elif "testSummary" in key:
-                label = key["testSummary"]["label"]
-                good = event.get("testSummary", {}).get("overallStatus") in ("PASSED", "FLAKY")
-                (passed if good else failed).add(label)
+            elif event.get("completed", {}).get("success"):
+                built.add(key["targetCompleted"]["label"])
+            elif "testSummary" in event:
+                good = event["testSummary"].get("overallStatus") in ("PASSED", "FLAKY")
+                (passed if good else failed).add(key["testSummary"]["label"])
 except (OSError, ValueError) as error:
     print(f"Bazel's events are unreadable: {error}")
 
-# A library that does not build fails the tests that need it, not a test itself.
-failed_tests = {label for label in failed if label in tests or label not in completed} & (tests | passed | failed)
-failed_tests = {label for label in failed_tests if label in tests}
-failed_tests |= {label for label in tests if label not in passed and label not in completed}
-passed -= failed_tests
-bad = len(failed_tests)
+# Tests that were built and have no summary were left out by a tag filter.
+failed |= tests - built - passed
+passed -= failed
+for label in sorted(failed):
+    print(f"FAILED: {label}")
+bad = len(failed)
 if bad == 0 and (status != 0 or not passed):
+    print(f"bazel exited with status {status}" if status else "no tests were run")
     bad = 1
-if failed_tests:
-    print("Failed:")
-    for label in sorted(failed_tests):
-        print(f"  {label}")
-elif status != 0:
-    print(f"Bazel exited with status {status}")
-elif not passed:
-    print("No tests were run")
 print(f"{len(passed)} passed, {bad} failed")
 sys.exit(0 if bad == 0 else 1)
 EOF
