@@ -1,4 +1,5 @@
-// What a lane asks of the hardware that computes attention. One implementation per kind of device: `cpu/`, `cuda/`.
+// What a lane asks of the hardware that computes attention. One implementation per kind of device:
+// `cpu/`, `cuda/`.
 #ifndef LATENTD_KERNELS_BACKEND_H_
 #define LATENTD_KERNELS_BACKEND_H_
 
@@ -14,17 +15,19 @@ namespace latentd {
 
 struct BatchResult {
   uint64_t batch_id = 0;
-  // One per problem, in the order submitted. Not ok when a row's logits left the range of fp32 (the message names the
-  // row); that problem's outputs are then unspecified, the batch's other problems are unharmed.
+  // One per problem, in the order submitted. Not ok when a row's logits left the range of fp32 (the
+  // message names the row); that problem's outputs are then unspecified, the batch's other problems
+  // are unharmed.
   std::vector<absl::Status> statuses;
   uint64_t compute_ns = 0;  // from the start of the batch's first tile to the end of its last
 };
 
-// `Backend` computes batches of problems over one store's records. Problems of a batch that attend the same
-// (chunk, layer) share one pass over its records.
+// `Backend` computes batches of problems over one store's records. Problems of a batch that attend
+// the same (chunk, layer) share one pass over its records.
 //
-// Lane thread only; it may use threads of its own inside. Batches complete in any order. Everything that a submitted
-// problem points to must stay valid and unchanged until its batch is returned by Poll.
+// Lane thread only; it may use threads of its own inside. Batches complete in any order. Everything
+// that a submitted problem points to must stay valid and unchanged until its batch is returned by
+// Poll.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -32,13 +35,13 @@ class Backend {
   // For logs and status: "cpu (AVX3_ZEN4, 2 threads)".
   virtual std::string Describe() const = 0;
 
-  // Starts a batch and returns at once. REQUIRES: every problem satisfies the rules of mla.h and in_flight() is below
-  // max_in_flight(). Results are a function of the problem alone: the same problem gives the same bits whatever it is
-  // batched with.
+  // Starts a batch and returns at once. REQUIRES: every problem satisfies the rules of mla.h and
+  // in_flight() is below max_in_flight(). Results are a function of the problem alone: the same
+  // problem gives the same bits whatever it is batched with.
   virtual void Submit(uint64_t batch_id, std::span<const Problem> problems) = 0;
 
-  // Appends finished batches to `done`. May do a bounded piece of the outstanding work (about 100 us at most) on the
-  // calling thread. Returns true if anything was done or finished.
+  // Appends finished batches to `done`. May do a bounded piece of the outstanding work (about 100
+  // us at most) on the calling thread. Returns true if anything was done or finished.
   virtual bool Poll(std::vector<BatchResult>& done) = 0;
 
   virtual int in_flight() const = 0;

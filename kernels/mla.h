@@ -1,15 +1,17 @@
 // The attention problem of Multi-head Latent Attention, stated once for every backend.
 //
-// A *row* is one (token, head) absorbed query: `latent_width` latent values followed by `rope_width` rope values, bf16.
-// A *latent record* is what one token stores in one layer. Attention of a row over the n records that it may see is
+// A *row* is one (token, head) absorbed query: `latent_width` latent values followed by
+// `rope_width` rope values, bf16. A *latent record* is what one token stores in one layer.
+// Attention of a row over the n records that it may see is
 //     s_j = scale * dot(row, record_j)            over latent_width + rope_width values
 //     lse = log(sum_j exp(s_j))                   natural logarithm
 //     out = sum_j exp(s_j - lse) * latent(record_j)  over latent_width values
-// and (out, lse) is the row's *partial* over those records. A row that sees nothing has out = 0 and lse = -inf; no
-// partial ever holds a NaN or +inf.
+// and (out, lse) is the row's *partial* over those records. A row that sees nothing has out = 0 and
+// lse = -inf; no partial ever holds a NaN or +inf.
 //
-// Records live in pages of kPageTokens consecutive tokens of one chunk, all layers: [layer][kPageTokens][record].
-// Everything here is a value or a view; nothing owns memory and nothing is synchronised.
+// Records live in pages of kPageTokens consecutive tokens of one chunk, all layers:
+// [layer][kPageTokens][record]. Everything here is a value or a view; nothing owns memory and
+// nothing is synchronised.
 #ifndef LATENTD_KERNELS_MLA_H_
 #define LATENTD_KERNELS_MLA_H_
 
@@ -53,10 +55,12 @@ constexpr std::string_view RecordFormatName(RecordFormat format) {
 constexpr uint64_t RecordBytes(const Geometry& g, RecordFormat format) {
   return format == RecordFormat::kBf16
              ? uint64_t{2} * g.row_width()
-             : uint64_t{g.latent_width} + sizeof(float) * (g.latent_width / kFp8ScaleWidth) + uint64_t{2} * g.rope_width;
+             : uint64_t{g.latent_width} + sizeof(float) * (g.latent_width / kFp8ScaleWidth) +
+                   uint64_t{2} * g.rope_width;
 }
 
-// Where the records of a store are: page p of layer l starts at arena + p * page_bytes + l * layer_bytes.
+// Where the records of a store are: page p of layer l starts at arena + p * page_bytes + l *
+// layer_bytes.
 struct CacheView {
   const std::byte* arena = nullptr;
   uint64_t page_bytes = 0;
@@ -65,13 +69,14 @@ struct CacheView {
 
 // The part of one chunk that a group attends: its first `visible_tokens` tokens.
 //
-// `tokens_after` is the number of visible tokens of the same group that follow this chunk in the sequence, wherever they
-// are held. Query token i of a causal group of n tokens sees
+// `tokens_after` is the number of visible tokens of the same group that follow this chunk in the
+// sequence, wherever they are held. Query token i of a causal group of n tokens sees
 //     clamp(visible_tokens - max(0, (n - 1 - i) - tokens_after), 0, visible_tokens)
-// tokens of this segment: the last query token sees everything, each earlier one loses one more token from the group's
-// end. In a group that is not causal every query token sees visible_tokens.
+// tokens of this segment: the last query token sees everything, each earlier one loses one more
+// token from the group's end. In a group that is not causal every query token sees visible_tokens.
 //
-// Two segments with the same `page_ids` pointer are the same chunk: backends share one pass over its records.
+// Two segments with the same `page_ids` pointer are the same chunk: backends share one pass over
+// its records.
 struct Segment {
   const uint32_t* page_ids = nullptr;  // [ceil(visible_tokens / kPageTokens)]
   uint32_t visible_tokens = 0;
@@ -87,7 +92,8 @@ struct Group {
   bool causal = false;
 };
 
-constexpr uint32_t VisibleTokens(const Segment& segment, const Group& group, uint32_t token_in_group) {
+constexpr uint32_t VisibleTokens(const Segment& segment, const Group& group,
+                                 uint32_t token_in_group) {
   if (!group.causal) return segment.visible_tokens;
   const uint32_t later = group.tokens - 1 - token_in_group;
   const uint32_t cut = later > segment.tokens_after ? later - segment.tokens_after : 0;

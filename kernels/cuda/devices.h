@@ -1,0 +1,39 @@
+// The CUDA devices of this host, as far as the lanes' configuration needs to know them.
+//
+// Any thread. Works in every build: without CUDA, or without a driver, there are no devices and a
+// reason.
+#ifndef LATENTD_KERNELS_CUDA_DEVICES_H_
+#define LATENTD_KERNELS_CUDA_DEVICES_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace latentd {
+
+struct CudaDevice {
+  int index = 0;
+  std::string name;       // "NVIDIA H100 80GB HBM3"
+  int compute_major = 0;  // 9 of 9.0
+  int compute_minor = 0;
+  int multiprocessors = 0;
+  uint64_t memory_bytes = 0;
+  std::string pci_bus_id;  // "0000:1b:00.0"
+};
+
+struct CudaDevices {
+  std::vector<CudaDevice> devices;
+  // Why there are none: "built without CUDA", "CUDA error 35: CUDA driver version is insufficient
+  // ...". Empty if there are some.
+  std::string reason;
+};
+
+// Asks the CUDA runtime. Creates no context and takes no device memory.
+CudaDevices ListCudaDevices();
+
+// The runtime this was built with as CUDART_VERSION has it (13000 is 13.0); 0: built without CUDA.
+int CudaRuntimeVersion();
+
+}  // namespace latentd
+
+#endif  // LATENTD_KERNELS_CUDA_DEVICES_H_
