@@ -1,7 +1,8 @@
 // The typed errors of the data plane as absl::Status, and their codes on the wire.
 //
-// Most errors are plain canonical statuses. Three more are told apart by a payload on a FAILED_PRECONDITION status:
-// a stale epoch, another generation, another layout. A retry hint travels as a payload too.
+// Most errors are plain canonical statuses. Three more are told apart by a payload on a
+// FAILED_PRECONDITION status: a stale epoch, another generation, another layout. A retry hint
+// travels as a payload too.
 #ifndef LATENTD_TRANSPORT_ERRORS_H_
 #define LATENTD_TRANSPORT_ERRORS_H_
 

@@ -1,13 +1,16 @@
-// The data-plane protocol: fixed-layout little-endian structs, one active message each way per request.
+// The data-plane protocol: fixed-layout little-endian structs, one active message each way per
+// request.
 //
-// A message is an active-message header [RequestHeader or ReplyHeader | meta] and one payload buffer. Meta is the
-// opcode's body and its arrays, laid out below; the payload is bulk data (rows, records, partials) in host or device
-// memory. Nothing here has pointers, varints or padding, so that a GPU can read it where it lies.
+// A message is an active-message header [RequestHeader or ReplyHeader | meta] and one payload
+// buffer. Meta is the opcode's body and its arrays, laid out below; the payload is bulk data (rows,
+// records, partials) in host or device memory. Nothing here has pointers, varints or padding, so
+// that a GPU can read it where it lies.
 //
-// Growth: a receiver reads the smaller of `header_bytes` and what it knows of the header, and finds meta at
-// `header_bytes`; new fields append. kVersion changes only when that is not enough.
+// Growth: a receiver reads the smaller of `header_bytes` and what it knows of the header, and finds
+// meta at `header_bytes`; new fields append. kVersion changes only when that is not enough.
 //
-// Structs and constants only; see wire_parse.h for the checked way in and wire_build.h for the way out.
+// Structs and constants only; see wire_parse.h for the checked way in and wire_build.h for the way
+// out.
 #ifndef LATENTD_TRANSPORT_WIRE_H_
 #define LATENTD_TRANSPORT_WIRE_H_
 
@@ -16,7 +19,8 @@
 
 namespace latentd::wire {
 
-static_assert(std::endian::native == std::endian::little, "the wire is little-endian and read in place");
+static_assert(std::endian::native == std::endian::little,
+              "the wire is little-endian and read in place");
 
 inline constexpr uint32_t kMagic = 0x4454414c;  // "LATD"
 inline constexpr uint16_t kVersion = 1;
@@ -29,13 +33,14 @@ enum class Opcode : uint16_t {
   kHello = 1,    // binds the sending endpoint to its session
   kPublish = 2,  // payload: records [layers][tokens][record]
   kSeal = 3,
-  kAttend = 4,   // payload: rows [tokens][heads][row_width] bf16; reply: out [tokens][heads][latent] | lse [tokens][heads]
-  kFetch = 5,    // reply payload: records [layers][tokens][record]
-  kPin = 6,      // leases on chunks
+  kAttend = 4,  // payload: rows [tokens][heads][row_width] bf16; reply: out [tokens][heads][latent]
+                // | lse [tokens][heads]
+  kFetch = 5,   // reply payload: records [layers][tokens][record]
+  kPin = 6,     // leases on chunks
   kRelease = 7,
   kStat = 8,
-  kPing = 9,     // liveness; answered by the lane at once
-  kEcho = 10,    // payload any; reply payload of the asked size: measures the wire
+  kPing = 9,   // liveness; answered by the lane at once
+  kEcho = 10,  // payload any; reply payload of the asked size: measures the wire
 };
 
 enum RequestFlags : uint16_t {
@@ -62,7 +67,8 @@ struct RequestHeader {
 };
 static_assert(sizeof(RequestHeader) == 80);
 
-// Codes of replies. Values are those of the canonical codes where one fits; the rest are latentd's own.
+// Codes of replies. Values are those of the canonical codes where one fits; the rest are latentd's
+// own.
 enum class Code : uint16_t {
   kOk = 0,
   kInvalidArgument = 3,
@@ -77,7 +83,7 @@ enum class Code : uint16_t {
   kUnavailable = 14,  // draining or stopping: ask another holder
   kDataLoss = 15,
   kUnauthenticated = 16,
-  kWrongEpoch = 100,      // ReplyHeader::epoch carries the holder's
+  kWrongEpoch = 100,       // ReplyHeader::epoch carries the holder's
   kWrongGeneration = 101,  // the holder's memory is not the one the requester knew
   kLayoutMismatch = 102,
 };
@@ -94,14 +100,14 @@ struct ReplyHeader {
   uint16_t flags;
   uint16_t code;
   uint16_t reserved0;
-  uint32_t meta_bytes;  // an error's text (UTF-8), or the opcode's reply body
+  uint32_t meta_bytes;      // an error's text (UTF-8), or the opcode's reply body
   uint32_t retry_after_us;  // RESOURCE_EXHAUSTED, UNAVAILABLE: a hint; 0 = none
   uint64_t request_id;
   uint64_t epoch;  // the holder's
   uint64_t payload_bytes;
-  uint64_t queue_ns;    // arrival to start of compute
-  uint64_t compute_ns;  // of the batch that answered
-  uint32_t batch_rows;  // rows that shared that batch
+  uint64_t queue_ns;          // arrival to start of compute
+  uint64_t compute_ns;        // of the batch that answered
+  uint32_t batch_rows;        // rows that shared that batch
   uint32_t lane_rows_queued;  // load report
 };
 static_assert(sizeof(ReplyHeader) == 72);
