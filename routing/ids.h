@@ -31,7 +31,8 @@ struct ChunkId {
 // Version of the routing table; monotonic, given by the membership authority. 0 means "none seen".
 enum class Epoch : uint64_t {};
 
-// Identity of one life of a holder's memory: fresh at every start that does not keep the cache. 0 means "unknown".
+// Identity of one life of a holder's memory: fresh at every start that does not keep the cache. 0
+// means "unknown".
 enum class Generation : uint64_t {};
 
 // Identity of the bytes that a store holds; see layout.h.

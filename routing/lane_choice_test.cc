@@ -3,7 +3,7 @@
 #include <cmath>
 #include <vector>
 
-#include "catch2/catch.hpp"
+#include <catch2/catch.hpp>
 
 namespace latentd {
 namespace {

@@ -1,0 +1,161 @@
+#include "routing/routing_table.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace latentd {
+namespace {
+
+absl::Status CheckNodes(std::span<const NodeInfo> nodes) {
+  if (nodes.empty()) return absl::InvalidArgumentError("routing table without nodes");
+  if (nodes.size() > kMaxNodes) {
+    return absl::InvalidArgumentError(absl::StrCat("routing table of ", nodes.size(),
+                                                   " nodes; at most ", kMaxNodes, " are allowed"));
+  }
+  absl::flat_hash_set<std::string> ids;
+  absl::flat_hash_map<std::string, NodeId> id_at_address;
+  for (const NodeInfo& node : nodes) {
+    if (node.id.empty()) return absl::InvalidArgumentError("routing table has a node without id");
+    if (!ids.insert(node.id).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("node '", node.id, "' is in the routing table twice"));
+    }
+    if (node.control_address.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("node '", node.id, "' has no control address"));
+    }
+    const auto [other, fresh] = id_at_address.emplace(node.control_address, node.id);
+    if (!fresh) {
+      return absl::InvalidArgumentError(absl::StrCat("nodes '", other->second, "' and '", node.id,
+                                                     "' have the same control address ",
+                                                     node.control_address));
+    }
+    if (NodeStateName(node.state).empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("node '", node.id, "' has unknown state ", static_cast<int>(node.state)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckHolders(const SlotRange& range, std::span<const NodeInfo> nodes) {
+  const std::string where = absl::StrCat("slots from ", range.first_slot);
+  if (range.holders.empty())
+    return absl::InvalidArgumentError(absl::StrCat(where, " have no holder"));
+  if (range.holders.size() > kMaxReplicas) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        where, " have ", range.holders.size(), " holders; at most ", kMaxReplicas, " are allowed"));
+  }
+  for (auto holder = range.holders.begin(); holder != range.holders.end(); ++holder) {
+    if (*holder >= nodes.size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, " are held by node number ", *holder, " of ", nodes.size()));
+    }
+    if (std::find(range.holders.begin(), holder, *holder) != holder) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, " are held twice by node '", nodes[*holder].id, "'"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRanges(std::span<const SlotRange> ranges, std::span<const NodeInfo> nodes) {
+  uint32_t next_slot = 0;
+  for (const SlotRange& range : ranges) {
+    if (range.first_slot != next_slot) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("slot range starts at ", range.first_slot, ", not at ", next_slot));
+    }
+    if (range.slots == 0 || range.slots > kSlotCount - next_slot) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("slot range at ", range.first_slot, " has ", range.slots, " slots"));
+    }
+    if (absl::Status holders = CheckHolders(range, nodes); !holders.ok()) return holders;
+    next_slot += range.slots;
+  }
+  if (next_slot != kSlotCount) {
+    return absl::InvalidArgumentError(absl::StrCat("slots from ", next_slot, " have no holder"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string_view NodeStateName(NodeState state) {
+  switch (state) {
+    case NodeState::kActive:
+      return "active";
+    case NodeState::kDraining:
+      return "draining";
+    case NodeState::kDown:
+      return "down";
+  }
+  return {};
+}
+
+absl::StatusOr<std::shared_ptr<const RoutingTable>> RoutingTable::Create(RoutingTableParts parts) {
+  if (ToInt(parts.epoch) == 0) return absl::InvalidArgumentError("routing table of epoch 0");
+  if (absl::Status nodes = CheckNodes(parts.nodes); !nodes.ok()) return nodes;
+  if (absl::Status ranges = CheckRanges(parts.ranges, parts.nodes); !ranges.ok()) return ranges;
+
+  std::shared_ptr<RoutingTable> table(new RoutingTable);
+  table->epoch_ = parts.epoch;
+  table->nodes_ = std::move(parts.nodes);
+  table->set_of_slot_.reserve(kSlotCount);
+  absl::flat_hash_map<std::pair<uint64_t, std::vector<NodeIndex>>, uint16_t> known_sets;
+  for (SlotRange& range : parts.ranges) {
+    const HolderSet set{range.generation, static_cast<uint32_t>(table->holders_.size()),
+                        static_cast<uint32_t>(range.holders.size())};
+    const auto [known, fresh] =
+        known_sets.try_emplace({ToInt(range.generation), std::move(range.holders)},
+                               static_cast<uint16_t>(table->sets_.size()));
+    if (fresh) {
+      const std::vector<NodeIndex>& holders = known->first.second;
+      table->holders_.insert(table->holders_.end(), holders.begin(), holders.end());
+      table->sets_.push_back(set);
+    }
+    table->set_of_slot_.insert(table->set_of_slot_.end(), range.slots, known->second);
+  }
+  return table;
+}
+
+std::optional<NodeIndex> RoutingTable::FindNode(std::string_view id) const {
+  const auto found = std::find_if(nodes_.begin(), nodes_.end(),
+                                  [id](const NodeInfo& node) { return node.id == id; });
+  if (found == nodes_.end()) return std::nullopt;
+  return static_cast<NodeIndex>(found - nodes_.begin());
+}
+
+bool RoutingTable::Holds(NodeIndex node, Slot slot) const {
+  const std::span<const NodeIndex> holders = HoldersOf(slot);
+  return std::find(holders.begin(), holders.end(), node) != holders.end();
+}
+
+std::vector<Slot> RoutingTable::SlotsOf(NodeIndex node) const {
+  std::vector<Slot> slots;
+  for (uint32_t slot = 0; slot < kSlotCount; ++slot) {
+    if (PrimaryOf(Slot(slot)) == node) slots.push_back(Slot(slot));
+  }
+  return slots;
+}
+
+RoutingTableParts RoutingTable::ToParts() const {
+  RoutingTableParts parts{epoch_, nodes_, {}};
+  for (uint32_t slot = 0; slot < kSlotCount; ++slot) {
+    // Equal sets have equal indices: Create keeps each only once.
+    if (slot > 0 && set_of_slot_[slot] == set_of_slot_[slot - 1]) {
+      ++parts.ranges.back().slots;
+      continue;
+    }
+    const std::span<const NodeIndex> holders = HoldersOf(Slot(slot));
+    parts.ranges.push_back({slot, 1, GenerationOf(Slot(slot)), {holders.begin(), holders.end()}});
+  }
+  return parts;
+}
+
+}  // namespace latentd
