@@ -1,0 +1,60 @@
+// `Membership` says who the nodes are and keeps the routing table up to date, on behalf of whatever
+// authority the cluster has: a list in the configuration, or etcd.
+//
+// Life: made; Start once, when this node can be reached; tables come until Stop. Until the
+// authority has given a first table, table() is null and the daemon answers UNAVAILABLE.
+//
+// Any thread. The callback runs on a thread of the membership's choosing (inside Start, for a
+// backend that knows at once), one call at a time, with epochs that only grow; it must not call
+// Start or Stop.
+#ifndef LATENTD_DAEMON_MEMBERSHIP_MEMBERSHIP_H_
+#define LATENTD_DAEMON_MEMBERSHIP_MEMBERSHIP_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "routing/routing_table.h"
+
+namespace latentd {
+
+using TablePtr = std::shared_ptr<const RoutingTable>;
+using TableCallback = std::function<void(TablePtr)>;
+
+// A node as this one knows it.
+struct Member {
+  NodeInfo node;
+  bool heard_from = false;  // false: listed, but nothing says that it runs
+  std::string version;      // empty: not known
+};
+
+class Membership {
+ public:
+  virtual ~Membership() = default;
+
+  // "static", "etcd".
+  virtual std::string_view name() const = 0;
+
+  // Announces this node, reachable at self.control_address, and begins to deliver tables. Errors
+  // name what is wrong with the nodes or the authority.
+  virtual absl::Status Start(NodeInfo self, TableCallback on_table) = 0;
+  // No callback runs after it returns. Tells the authority that this node leaves, if there is
+  // anybody to tell.
+  virtual void Stop() = 0;
+
+  // The newest table, or null.
+  virtual TablePtr table() const = 0;
+  // Every node, this one too. Empty before Start.
+  virtual std::vector<Member> ListNodes() const = 0;
+
+  // Announces that this node drains, or no longer does. The authority may answer with another
+  // table.
+  virtual void SetDraining(bool draining) = 0;
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_DAEMON_MEMBERSHIP_MEMBERSHIP_H_
