@@ -135,7 +135,7 @@ static_assert(sizeof(RangeBody) == 32);
 struct SealBody {
   uint64_t chunk_hi;
   uint64_t chunk_lo;
-  uint64_t checksum;  // see daemon/store/checksum.h
+  uint64_t checksum;  // see record_checksum.h
   uint32_t tokens;
   uint32_t reserved;
 };
