@@ -1,0 +1,30 @@
+// What can be said of one chunk to operators and to STAT. Values; any thread.
+#ifndef LATENTD_DAEMON_STORE_CHUNK_INFO_H_
+#define LATENTD_DAEMON_STORE_CHUNK_INFO_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "routing/ids.h"
+
+namespace latentd {
+
+struct ChunkInfo {
+  ChunkId id;
+  bool sealed = false;
+  uint32_t tokens = 0;  // sealed: its count; open: tokens arrived in every layer
+  uint32_t pages = 0;
+  uint32_t leases = 0;
+  absl::Duration idle;  // since last use
+  uint64_t checksum = 0;
+};
+
+struct ChunkListing {
+  std::vector<ChunkInfo> chunks;  // ascending by id
+  uint64_t total = 0;             // that match, listed or not
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_DAEMON_STORE_CHUNK_INFO_H_

@@ -1,0 +1,217 @@
+// `LatentStore` owns a lane's cache memory: it hands out pages, knows which records of which chunk
+// have arrived, keeps what is in use, and evicts. Requests come already authenticated and bounded;
+// every error names the chunk and the thing that is wrong with it, and leaves the store as it was.
+//
+// Lane thread only; nothing here locks, blocks or reads a clock: `now` is the caller's, and never
+// goes back. Page tables returned by PinForAttend stay valid until the matching Unpin, whatever
+// happens to the chunk meanwhile.
+#ifndef LATENTD_DAEMON_STORE_LATENT_STORE_H_
+#define LATENTD_DAEMON_STORE_LATENT_STORE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+#include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "daemon/session/session.h"
+#include "daemon/store/arrived_tokens.h"
+#include "daemon/store/chunk_info.h"
+#include "daemon/store/page_arena.h"
+#include "kernels/mla.h"
+#include "routing/ids.h"
+#include "routing/layout.h"
+
+namespace latentd {
+
+struct Chunk;
+
+struct StoreOptions {
+  Layout layout;
+  uint64_t cache_bytes = 0;
+  double high_watermark = 0.95;  // used share of pages above which sealed chunks are evicted ...
+  double low_watermark = 0.90;   // ... down to this
+  uint32_t max_chunks = 1 << 20;
+  absl::Duration max_lease = absl::Minutes(10);
+};
+
+// Records [layers][tokens] of one chunk.
+struct RecordRange {
+  uint32_t first_layer = 0;
+  uint32_t layers = 0;
+  uint32_t first_token = 0;
+  uint32_t tokens = 0;
+};
+
+// A chunk that work in flight reads. `chunk` is for Unpin alone.
+struct ChunkPin {
+  const uint32_t* page_ids = nullptr;
+  Chunk* chunk = nullptr;
+};
+
+struct StoreCounts {
+  uint64_t pages_total = 0;
+  uint64_t pages_free = 0;
+  uint64_t chunks_open = 0;
+  uint64_t chunks_sealed = 0;
+  uint64_t chunks_pinned = 0;     // by work in flight or leases
+  uint64_t chunks_dropped = 0;    // gone, but work in flight still reads them
+  uint64_t evicted_chunks = 0;    // ever
+  uint64_t discarded_chunks = 0;  // ever: open ones whose sessions ended
+  uint64_t published_bytes = 0;   // ever
+
+  friend bool operator==(const StoreCounts&, const StoreCounts&) = default;
+};
+
+class LatentStore {
+ public:
+  // A publish may leave at most this many tokens unwritten between what a chunk has and what comes,
+  // and a layer's tokens may arrive in at most this many separate runs: both bound what bookkeeping
+  // a chunk can cost.
+  static constexpr uint32_t kMaxHoleTokens = 65536;
+  static constexpr size_t kMaxRuns = 1024;
+
+  static absl::StatusOr<std::unique_ptr<LatentStore>> Create(StoreOptions options);
+  ~LatentStore();
+  LatentStore(const LatentStore&) = delete;
+  LatentStore& operator=(const LatentStore&) = delete;
+
+  // Stores records [layers][tokens][record]. Records that are there already must come with the same
+  // bytes. All or nothing:
+  //   INVALID_ARGUMENT     an empty range, a payload of another size, a record that is not finite
+  //   (names its layer, token) OUT_OF_RANGE         a layer that the layout lacks, tokens beyond
+  //   what the cache could hold or too far ahead ALREADY_EXISTS       other bytes for a record that
+  //   is there (names its layer, token) FAILED_PRECONDITION  tokens beyond the end of a sealed
+  //   chunk RESOURCE_EXHAUSTED   no page or no chunk can be had, even by eviction (names the
+  //   capacity)
+  absl::Status Publish(const ChunkId& id, const RecordRange& range,
+                       std::span<const std::byte> records, const SessionToken& session,
+                       absl::Time now);
+
+  // Closes a chunk at `tokens` tokens. The same seal again is OK.
+  //   NOT_FOUND, INVALID_ARGUMENT (no tokens, or records beyond them), FAILED_PRECONDITION (names
+  //   the first missing record), DATA_LOSS (checksum), ALREADY_EXISTS (sealed otherwise)
+  absl::Status Seal(const ChunkId& id, uint32_t tokens, uint64_t checksum, absl::Time now);
+
+  // Pins the first `visible` tokens of one layer for work in flight: NOT_FOUND, or OUT_OF_RANGE
+  // unless every one of them has arrived.
+  absl::StatusOr<ChunkPin> PinForAttend(const ChunkId& id, uint32_t layer, uint32_t visible,
+                                        absl::Time now);
+  void Unpin(const ChunkPin& pin, absl::Time now);
+
+  // Bytes of a range whose every record has arrived; INVALID_ARGUMENT, NOT_FOUND, OUT_OF_RANGE.
+  absl::StatusOr<uint64_t> FetchBytes(const ChunkId& id, const RecordRange& range) const;
+  // Copies it out as [layers][tokens][record]. REQUIRES: FetchBytes just said out.size().
+  void Fetch(const ChunkId& id, const RecordRange& range, std::span<std::byte> out, absl::Time now);
+
+  // Keeps a chunk from eviction until `ttl` (at most max_lease) from now; again: from now on.
+  // NOT_FOUND.
+  absl::Status Lease(const ChunkId& id, const SessionToken& session, absl::Duration ttl,
+                     absl::Time now);
+  // Ends a lease. False when there was none.
+  bool Release(const ChunkId& id, const SessionToken& session, absl::Time now);
+  void ExpireLeases(absl::Time now);
+  // Ends a session's leases and drops the open chunks that only it published.
+  void EndSession(const SessionToken& session, absl::Time now);
+  // Whether the session has leases or open chunks here.
+  bool HoldsAnything(const SessionToken& session) const { return sessions_.contains(session); }
+
+  std::optional<ChunkInfo> Stat(const ChunkId& id, absl::Time now) const;
+  // Chunks whose id starts with these hexadecimal digits; anything else matches nothing.
+  ChunkListing List(std::string_view hex_prefix, uint32_t limit, absl::Time now) const;
+  StoreCounts counts() const;
+
+  CacheView view() const;
+  PageArena& arena() { return *arena_; }
+  const Layout& layout() const { return options_.layout; }
+
+  // For tests: recounts everything and names the first thing that does not add up.
+  absl::Status CheckInvariants() const;
+
+ private:
+  struct Holdings {
+    absl::flat_hash_set<ChunkId> publishing;
+    absl::flat_hash_set<ChunkId> leases;
+  };
+  struct NewPiece {
+    uint32_t layer = 0;
+    ArrivedTokens::Piece tokens;
+  };
+
+  LatentStore(StoreOptions options, std::unique_ptr<PageArena> arena);
+
+  Chunk* Find(const ChunkId& id);
+  const Chunk* Find(const ChunkId& id) const;
+
+  // latent_store_publish.cc
+  absl::Status CheckRange(const ChunkId& id, const RecordRange& range) const;
+  absl::Status CheckPlace(const ChunkId& id, const Chunk* chunk, const RecordRange& range) const;
+  // Compares what is there, checks what is new, and fills new_pieces_.
+  absl::Status CheckRecords(const ChunkId& id, const Chunk* chunk, const RecordRange& range,
+                            std::span<const std::byte> records);
+  absl::Status CheckNewPiece(const ChunkId& id, uint32_t layer, const ArrivedTokens::Piece& piece,
+                             const std::byte* records) const;
+  absl::Status CheckSamePiece(const Chunk& chunk, uint32_t layer, const ArrivedTokens::Piece& piece,
+                              const std::byte* records) const;
+  uint32_t MissingPages(const Chunk* chunk, const RecordRange& range) const;
+  Chunk& AddChunk(const ChunkId& id);
+  void AddPages(Chunk& chunk, const RecordRange& range);
+  void CopyIn(Chunk& chunk, const RecordRange& range, std::span<const std::byte> records);
+
+  // latent_store_evict.cc Evicts until `pages` pages and, if asked, one more chunk fit;
+  // RESOURCE_EXHAUSTED with nothing evicted otherwise.
+  absl::Status MakeRoom(uint32_t pages, bool new_chunk, absl::Time now);
+  // Recounts what a chunk's pins, leases and state make of it. To be called after each change of
+  // those.
+  void Reclassify(Chunk& chunk);
+  void Touch(Chunk& chunk, absl::Time now);
+  // Takes a chunk out of the index and frees its pages, now or at the last Unpin.
+  void Drop(Chunk& chunk);
+  void FreePages(Chunk& chunk);
+
+  // latent_store_lease.cc
+  void ForgetPublishers(Chunk& chunk);
+  void ForgetLease(Chunk& chunk, size_t index);
+  void EraseIfEmpty(const SessionToken& session);
+
+  std::byte* Record(const Chunk& chunk, uint32_t layer, uint32_t token) const;
+
+  const StoreOptions options_;
+  const uint64_t record_bytes_;
+  std::unique_ptr<PageArena> arena_;
+  const uint64_t high_pages_;
+  const uint64_t low_pages_;
+
+  absl::flat_hash_map<ChunkId, std::unique_ptr<Chunk>> chunks_;
+  absl::flat_hash_map<Chunk*, std::unique_ptr<Chunk>> dropped_;
+  absl::btree_set<ChunkId> ordered_;  // the same ids, for listings
+  std::list<Chunk*> evictable_;       // least recently used first
+  std::list<Chunk*> others_;          // so that moving between the two allocates nothing
+  uint64_t evictable_pages_ = 0;
+  absl::flat_hash_map<SessionToken, Holdings> sessions_;  // only those that hold something
+  absl::btree_set<std::tuple<absl::Time, ChunkId, SessionToken>> leases_by_expiry_;
+
+  uint64_t open_ = 0;
+  uint64_t held_ = 0;
+  uint64_t evicted_ = 0;
+  uint64_t discarded_ = 0;
+  uint64_t published_bytes_ = 0;
+
+  // Scratch of Publish, kept so that a publish allocates nothing in the steady state.
+  std::vector<ArrivedTokens::Piece> pieces_;
+  std::vector<NewPiece> new_pieces_;
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_DAEMON_STORE_LATENT_STORE_H_

@@ -1,0 +1,96 @@
+// What sessions hold: leases, and the open chunks that they publish.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/store/chunk.h"
+#include "daemon/store/latent_store.h"
+
+namespace latentd {
+
+absl::Status LatentStore::Lease(const ChunkId& id, const SessionToken& session, absl::Duration ttl,
+                                absl::Time now) {
+  Chunk* chunk = Find(id);
+  if (chunk == nullptr) {
+    return absl::NotFoundError(absl::StrCat("chunk ", ToString(id), " is not here"));
+  }
+  const absl::Time expires = now + std::clamp(ttl, absl::ZeroDuration(), options_.max_lease);
+  const auto lease = std::find_if(chunk->leases.begin(), chunk->leases.end(),
+                                  [&](const ChunkLease& l) { return l.session == session; });
+  if (lease != chunk->leases.end()) {
+    leases_by_expiry_.erase({lease->expires, id, session});
+    lease->expires = expires;
+  } else {
+    chunk->leases.push_back({session, expires});
+    sessions_[session].leases.insert(id);
+  }
+  leases_by_expiry_.insert({expires, id, session});
+  chunk->last_use = now;
+  Reclassify(*chunk);
+  return absl::OkStatus();
+}
+
+bool LatentStore::Release(const ChunkId& id, const SessionToken& session, absl::Time now) {
+  Chunk* chunk = Find(id);
+  if (chunk == nullptr) return false;
+  for (size_t i = 0; i < chunk->leases.size(); ++i) {
+    if (chunk->leases[i].session != session) continue;
+    ForgetLease(*chunk, i);
+    chunk->last_use = now;
+    Reclassify(*chunk);
+    return true;
+  }
+  return false;
+}
+
+void LatentStore::ExpireLeases(absl::Time now) {
+  while (!leases_by_expiry_.empty() && std::get<absl::Time>(*leases_by_expiry_.begin()) <= now) {
+    const auto [expires, id, session] = *leases_by_expiry_.begin();
+    Release(id, session, expires);
+  }
+}
+
+void LatentStore::EndSession(const SessionToken& session, absl::Time now) {
+  const auto it = sessions_.find(session);
+  if (it == sessions_.end()) return;
+  const Holdings holdings = std::move(it->second);
+  sessions_.erase(it);
+  // The holdings are gone from the index, the chunks' own lists follow.
+  for (const ChunkId& id : holdings.leases) Release(id, session, now);
+  for (const ChunkId& id : holdings.publishing) {
+    Chunk& chunk = *Find(id);
+    chunk.publishers.erase(std::remove(chunk.publishers.begin(), chunk.publishers.end(), session),
+                           chunk.publishers.end());
+    if (!chunk.publishers.empty()) continue;
+    Drop(chunk);
+    ++discarded_;
+  }
+}
+
+void LatentStore::ForgetPublishers(Chunk& chunk) {
+  for (const SessionToken& session : chunk.publishers) {
+    const auto it = sessions_.find(session);
+    if (it == sessions_.end()) continue;
+    it->second.publishing.erase(chunk.id);
+    EraseIfEmpty(session);
+  }
+  chunk.publishers.clear();
+}
+
+void LatentStore::ForgetLease(Chunk& chunk, size_t index) {
+  const ChunkLease lease = chunk.leases[index];
+  chunk.leases.erase(chunk.leases.begin() + index);
+  leases_by_expiry_.erase({lease.expires, chunk.id, lease.session});
+  const auto it = sessions_.find(lease.session);
+  if (it == sessions_.end()) return;
+  it->second.leases.erase(chunk.id);
+  EraseIfEmpty(lease.session);
+}
+
+void LatentStore::EraseIfEmpty(const SessionToken& session) {
+  const auto it = sessions_.find(session);
+  if (it->second.publishing.empty() && it->second.leases.empty()) sessions_.erase(it);
+}
+
+}  // namespace latentd

@@ -1,0 +1,66 @@
+#include "daemon/store/page_arena.h"
+
+#include <catch2/catch.hpp>
+
+#include <cstring>
+#include <set>
+
+#include "daemon/store/page_table.h"
+
+namespace latentd {
+namespace {
+
+TEST_CASE("an arena hands out every page once and then none") {
+  auto arena = PageArena::Create(4096, 3);
+  REQUIRE(arena.ok());
+  std::set<uint32_t> ids;
+  for (int i = 0; i < 3; ++i) {
+    const auto id = (*arena)->Allocate();
+    REQUIRE(id.has_value());
+    std::memset((*arena)->page(*id), 1, 4096);
+    ids.insert(*id);
+  }
+  CHECK(ids.size() == 3);
+  CHECK((*arena)->pages_free() == 0);
+  CHECK_FALSE((*arena)->Allocate().has_value());
+
+  (*arena)->Free(1);
+  CHECK((*arena)->pages_free() == 1);
+  CHECK_FALSE((*arena)->IsAllocated(1));
+  CHECK((*arena)->Allocate() == 1u);
+}
+
+TEST_CASE("a cache far larger than this machine's memory costs nothing until it is touched") {
+  auto arena = PageArena::Create(uint64_t{4} << 20, uint64_t{1} << 19);  // 2 TiB
+  REQUIRE(arena.ok());
+  const auto id = (*arena)->Allocate();
+  REQUIRE(id.has_value());
+  (*arena)->page(*id)[0] = std::byte{1};
+}
+
+TEST_CASE("impossible arenas are refused") {
+  CHECK(PageArena::Create(0, 1).status().code() == absl::StatusCode::kInvalidArgument);
+  CHECK(PageArena::Create(1, 0).status().code() == absl::StatusCode::kInvalidArgument);
+  CHECK(PageArena::Create(1, uint64_t{1} << 32).status().code() ==
+        absl::StatusCode::kInvalidArgument);
+  CHECK(PageArena::Create(uint64_t{1} << 40, uint64_t{1} << 30).status().code() ==
+        absl::StatusCode::kResourceExhausted);
+}
+
+TEST_CASE("a page table that grows leaves what was handed out readable") {
+  PageTable table;
+  table.Grow(1);
+  table.Set(0, 7);
+  const uint32_t* old = table.data();
+  table.Grow(100);
+  table.Set(99, 8);
+  CHECK(old[0] == 7);
+  CHECK(table[0] == 7);
+  CHECK(table[50] == PageTable::kNoPage);
+  CHECK(table[99] == 8);
+  CHECK(table[100] == PageTable::kNoPage);
+  table.DropRetired();
+}
+
+}  // namespace
+}  // namespace latentd
