@@ -1,0 +1,104 @@
+// What a caller asks of the client library and what it is told: plain values and views. A view
+// (span) that a call takes must stay valid until the call's callback has run; the library never
+// touches it afterwards.
+#ifndef LATENTD_CLIENT_QUERY_H_
+#define LATENTD_CLIENT_QUERY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "kernels/mla.h"
+#include "routing/ids.h"
+
+namespace latentd {
+
+// Records [layers][tokens][record] of one chunk.
+struct RecordRange {
+  ChunkId chunk;
+  uint32_t first_layer = 0;
+  uint32_t layers = 0;
+  uint32_t first_token = 0;
+  uint32_t tokens = 0;
+};
+
+// The first `visible_tokens` tokens of a chunk.
+struct VisibleChunk {
+  ChunkId id;
+  uint32_t visible_tokens = 0;
+};
+
+// Consecutive query tokens that attend the same chunks, given in the order of the sequence. In a
+// causal group the last query token sees all that is visible and each earlier one sees one token
+// less, counted from the sequence's end.
+struct QueryGroup {
+  uint32_t tokens = 0;
+  bool causal = false;
+  std::span<const VisibleChunk> chunks;
+};
+
+// Attention of query tokens in one layer. `groups` and their chunks are read during the call only;
+// `rows`, `out` and `lse` are used until the callback.
+struct AttendQuery {
+  uint32_t layer = 0;
+  float scale = 0;                     // of the softmax; the model's, never derived here
+  uint32_t heads = 0;                  // 1..kMaxHeads
+  std::span<const QueryGroup> groups;  // they cover the query tokens in order
+  std::span<const Bf16> rows;          // [tokens][heads][row_width], finite
+  OutFormat out_format = OutFormat::kBf16;
+  std::span<std::byte> out;  // [tokens][heads][latent_width] of out_format
+  std::span<float>
+      lse;  // [tokens][heads], natural logarithm; -inf (and out 0) where nothing is attended
+  // Skip chunks, and holders, that are missing and say which; otherwise whatever is missing fails
+  // the query.
+  bool best_effort = false;
+};
+
+// One request to one holder, as it went.
+struct HolderTiming {
+  NodeId node;
+  uint32_t lane = 0;
+  uint64_t rows = 0;
+  uint64_t queue_ns = 0;    // at the holder: arrival to start of compute
+  uint64_t compute_ns = 0;  // of the holder's batch that answered
+  uint64_t rtt_ns = 0;      // from handing the request to the transport to having the whole answer
+  uint64_t bytes_sent = 0;
+  uint64_t bytes_received = 0;
+  uint32_t batch_rows = 0;  // rows, of anybody's, that shared the batch
+  bool retried = false;     // an earlier attempt at the same work had failed
+};
+
+struct MissingChunk {
+  ChunkId id;
+  absl::StatusCode reason =
+      absl::StatusCode::kUnknown;  // NOT_FOUND, OUT_OF_RANGE or, no holder answering, UNAVAILABLE
+};
+
+struct AttendAnswer {
+  std::vector<HolderTiming> holders;  // one for each answer that was merged
+  std::vector<MissingChunk> missing;  // best effort only
+  uint64_t bytes_sent = 0;            // all attempts
+  uint64_t bytes_received = 0;
+};
+
+struct ChunkStat {
+  ChunkId id;
+  bool present = false;
+  bool sealed = false;
+  uint32_t tokens = 0;  // sealed: its count; open: those that have arrived in every layer
+  uint32_t pages = 0;
+  uint64_t checksum = 0;
+};
+
+// Where a chunk goes: its primary holder.
+struct Holder {
+  NodeId node;
+  uint32_t lane = 0;
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_CLIENT_QUERY_H_

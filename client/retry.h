@@ -1,0 +1,60 @@
+// When a failed request is worth another attempt, and what must happen first. A request is tried
+// again at most once for each cause, inside its deadline, and only where the failure itself says
+// that nothing was answered:
+//
+//   failure                                     before the next attempt           at most
+//   WRONG_EPOCH, the holder's table is newer    get that table, place anew        once
+//   WRONG_EPOCH, the holder's table is older    wait for it to catch up           once
+//   UNAUTHENTICATED (expired, or a new daemon)  open a session anew               once
+//   UNAVAILABLE (gone, hung, draining)          place on another holder           once
+//   anything else                               -                                 never
+//
+// WRONG_GENERATION is never tried again: the bytes that were asked for are gone. RESOURCE_EXHAUSTED
+// goes to the caller with its hint: only the caller knows what may wait.
+//
+// Pure; any thread.
+#ifndef LATENTD_CLIENT_RETRY_H_
+#define LATENTD_CLIENT_RETRY_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "routing/ids.h"
+
+namespace latentd {
+
+// What a piece of work has been through.
+struct Attempts {
+  bool refreshed_table = false;
+  bool reopened_session = false;
+  bool changed_holder = false;
+
+  bool any() const { return refreshed_table || reopened_session || changed_holder; }
+};
+
+struct Failure {
+  absl::Status status;
+  Epoch sent_epoch{};         // of the table that the request was placed by
+  Epoch holder_epoch{};       // of WRONG_EPOCH
+  bool other_holder = false;  // every chunk of the work has a holder that has not failed it
+};
+
+enum class NextStep : uint8_t {
+  kGiveUp,
+  kRefreshTable,   // until it is at least as new as holder_epoch
+  kWaitForHolder,  // a few milliseconds
+  kReopenSession,
+  kOtherHolder,
+};
+
+NextStep DecideRetry(const Failure& failure, const Attempts& before);
+// `before`, with the step taken.
+Attempts After(NextStep step, Attempts before);
+
+// What the caller is told. Errors of the data plane that it has no name for become canonical ones:
+// a cache that is gone is NOT_FOUND, whatever made the client notice.
+absl::Status StatusForCaller(const absl::Status& status);
+
+}  // namespace latentd
+
+#endif  // LATENTD_CLIENT_RETRY_H_

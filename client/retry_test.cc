@@ -1,0 +1,76 @@
+#include "client/retry.h"
+
+#include <vector>
+
+#include "catch2/catch.hpp"
+#include "transport/errors.h"
+
+namespace latentd {
+namespace {
+
+constexpr Epoch kOld{4};
+constexpr Epoch kNew{5};
+
+Failure WrongEpoch(Epoch sent, Epoch holder) {
+  return {.status = WrongEpochError("stale"), .sent_epoch = sent, .holder_epoch = holder};
+}
+
+TEST_CASE("a stale table is refreshed and the request tried once more") {
+  const Failure failure = WrongEpoch(kOld, kNew);
+  CHECK(DecideRetry(failure, {}) == NextStep::kRefreshTable);
+  CHECK(DecideRetry(failure, After(NextStep::kRefreshTable, {})) == NextStep::kGiveUp);
+}
+
+TEST_CASE("a holder that lags behind is given a moment, once") {
+  const Failure failure = WrongEpoch(kNew, kOld);
+  CHECK(DecideRetry(failure, {}) == NextStep::kWaitForHolder);
+  CHECK(DecideRetry(failure, After(NextStep::kWaitForHolder, {})) == NextStep::kGiveUp);
+}
+
+TEST_CASE("a session that is over is opened anew, once") {
+  const Failure failure = {.status = absl::UnauthenticatedError("no such token")};
+  CHECK(DecideRetry(failure, {}) == NextStep::kReopenSession);
+  CHECK(DecideRetry(failure, After(NextStep::kReopenSession, {})) == NextStep::kGiveUp);
+}
+
+TEST_CASE("a holder that is gone is replaced by another, once") {
+  Failure failure = {.status = absl::UnavailableError("connection lost"), .other_holder = true};
+  CHECK(DecideRetry(failure, {}) == NextStep::kOtherHolder);
+  CHECK(DecideRetry(failure, After(NextStep::kOtherHolder, {})) == NextStep::kGiveUp);
+  failure.other_holder = false;
+  CHECK(DecideRetry(failure, {}) == NextStep::kGiveUp);
+}
+
+TEST_CASE("each cause has its own attempt") {
+  Attempts attempts = After(NextStep::kRefreshTable, {});
+  attempts = After(NextStep::kReopenSession, attempts);
+  CHECK(attempts.any());
+  CHECK(DecideRetry({.status = absl::UnavailableError("gone"), .other_holder = true}, attempts) ==
+        NextStep::kOtherHolder);
+}
+
+TEST_CASE("nothing else is tried again") {
+  const std::vector<absl::Status> finals = {absl::NotFoundError("x"),
+                                            absl::OutOfRangeError("x"),
+                                            absl::InvalidArgumentError("x"),
+                                            absl::AlreadyExistsError("x"),
+                                            absl::ResourceExhaustedError("x"),
+                                            absl::DeadlineExceededError("x"),
+                                            absl::FailedPreconditionError("x"),
+                                            absl::DataLossError("x"),
+                                            absl::InternalError("x"),
+                                            WrongGenerationError("x"),
+                                            LayoutMismatchError("x")};
+  for (const absl::Status& status : finals) {
+    CHECK(DecideRetry({.status = status, .other_holder = true}, {}) == NextStep::kGiveUp);
+  }
+}
+
+TEST_CASE("a cache that is gone is NOT_FOUND to the caller") {
+  CHECK(absl::IsNotFound(StatusForCaller(WrongGenerationError("generation 7"))));
+  const absl::Status other = absl::OutOfRangeError("tokens");
+  CHECK(StatusForCaller(other) == other);
+}
+
+}  // namespace
+}  // namespace latentd
