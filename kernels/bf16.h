@@ -15,6 +15,7 @@ namespace latentd {
 
 inline constexpr uint16_t kBf16ExponentMask = 0x7f80;
 inline constexpr uint16_t kBf16QuietNan = 0x7fc0;
+inline constexpr float kBf16Max = 0x1.fep127f;  // the largest finite value
 
 // Exact.
 constexpr float Bf16ToFloat(Bf16 value) {

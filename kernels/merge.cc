@@ -44,7 +44,8 @@ HWY_INLINE VF LoadValues(DF d, const WeightedRow& row, uint32_t i) {
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
 }
 
-// Rounds to nearest even. Finite input only, as everywhere in a merge.
+// Rounds to nearest even, and to bf16's largest value what would round to infinity. Finite input
+// only.
 HWY_INLINE void StoreValues(DF d, VF values, OutFormat format, void* out, uint32_t i) {
   if (format == OutFormat::kFp32) {
     hn::StoreU(values, d, static_cast<float*>(out) + i);
@@ -53,7 +54,8 @@ HWY_INLINE void StoreValues(DF d, VF values, OutFormat format, void* out, uint32
   const hn::RebindToUnsigned<DF> du;
   const hn::RebindToSigned<DF> di;
   const hn::Rebind<uint16_t, DF> dh;
-  const auto bits = hn::BitCast(du, values);
+  const VF limit = hn::Set(d, kBf16Max);
+  const auto bits = hn::BitCast(du, hn::Clamp(values, hn::Neg(limit), limit));
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
   const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fffu))));
   hn::StoreU(hn::DemoteTo(dh, hn::BitCast(di, rounded)), dh, static_cast<uint16_t*>(out) + i);
@@ -83,7 +85,7 @@ void MergeRow(const WeightedRow* rows, size_t count, uint32_t width, OutFormat f
     if (format == OutFormat::kFp32) {
       static_cast<float*>(out)[i] = sum;
     } else {
-      static_cast<Bf16*>(out)[i] = FloatToBf16(sum);
+      static_cast<Bf16*>(out)[i] = FloatToBf16(std::clamp(sum, -kBf16Max, kBf16Max));
     }
   }
 }

@@ -1,0 +1,190 @@
+// The two register blocks that do nearly all of the CPU backend's arithmetic, and the ways to read
+// records into them. Compiled once per instruction set (see tile_kernels.cc).
+//
+// Both blocks keep R x T (or R x 2P) sums in registers and give every sum its own chain of
+// multiply-adds, in an order that depends on neither R nor T: blocking changes no bits.
+#if defined(LATENTD_KERNELS_CPU_BLOCKS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LATENTD_KERNELS_CPU_BLOCKS_INL_H_
+#undef LATENTD_KERNELS_CPU_BLOCKS_INL_H_
+#else
+#define LATENTD_KERNELS_CPU_BLOCKS_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/highway.h"
+#include "kernels/mla.h"
+
+// Register blocks are arrays of vectors: they live in registers only if every loop over them is
+// unrolled.
+#define LATENTD_UNROLL _Pragma("GCC unroll 16")
+
+HWY_BEFORE_NAMESPACE();
+namespace latentd {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using DF = hn::ScalableTag<float>;
+using DU = hn::RebindToUnsigned<DF>;
+using VF = hn::Vec<DF>;
+
+// A vector's lanes: 16, 8, 4 or 1.
+HWY_INLINE constexpr uint32_t N() { return static_cast<uint32_t>(HWY_LANES(float)); }
+
+// Most rows of a block: sums, records and one more have to fit 32 (AVX-512, NEON) or 16 registers.
+inline constexpr uint32_t kBlockRows = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON ? 6 : 3;
+
+// bf16 records, read in place. The two halves of a 32-bit word become the even and the odd values.
+struct Bf16Records {
+  static constexpr uint32_t kValueBytes = 2;
+  const std::byte* first;
+  uint64_t stride;  // bytes from token to token
+
+  const std::byte* Token(uint32_t t) const { return first + t * stride; }
+
+  // Values [k, k + 2N) of a token.
+  static HWY_INLINE void Load(const std::byte* token, uint32_t k, VF& even, VF& odd) {
+    const DF d;
+    const DU du;
+    const auto words = hn::LoadU(du, reinterpret_cast<const uint32_t*>(token + k * kValueBytes));
+    even = hn::BitCast(d, hn::ShiftLeft<16>(words));
+    odd = hn::BitCast(d, hn::And(words, hn::Set(du, 0xffff0000u)));
+  }
+};
+
+// Decoded records: fp32 in split order.
+struct Fp32Records {
+  static constexpr uint32_t kValueBytes = 4;
+  const std::byte* first;
+  uint64_t stride;
+
+  const std::byte* Token(uint32_t t) const { return first + t * stride; }
+
+  static HWY_INLINE void Load(const std::byte* token, uint32_t k, VF& even, VF& odd) {
+    const DF d;
+    const float* values = reinterpret_cast<const float*>(token) + k;
+    even = hn::Load(d, values);
+    odd = hn::Load(d, values + N());
+  }
+};
+
+#if HWY_TARGET != HWY_SCALAR
+
+// The sum of a vector's 128-bit blocks.
+template <class D>
+HWY_INLINE auto AddBlocks(D, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(D()) > 4) {
+    const hn::Half<D> dh;
+    return AddBlocks(dh, hn::Add(hn::LowerHalf(dh, v), hn::UpperHalf(dh, v)));
+  } else {
+    return v;
+  }
+}
+
+#endif
+
+// sums[i] = sum of the lanes of v[i], for four vectors at once: a third of the shuffles of one at a
+// time.
+HWY_INLINE void ReduceFour(const VF* v, float* sums) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int i = 0; i < 4; ++i) sums[i] = hn::GetLane(v[i]);
+#else
+  const DF d;
+  const hn::RepartitionToWide<DU> dw;
+  const VF ab = hn::Add(hn::InterleaveLower(d, v[0], v[1]), hn::InterleaveUpper(d, v[0], v[1]));
+  const VF ce = hn::Add(hn::InterleaveLower(d, v[2], v[3]), hn::InterleaveUpper(d, v[2], v[3]));
+  const auto ab_pairs = hn::BitCast(dw, ab);
+  const auto ce_pairs = hn::BitCast(dw, ce);
+  const VF abce = hn::Add(hn::BitCast(d, hn::InterleaveLower(dw, ab_pairs, ce_pairs)),
+                          hn::BitCast(d, hn::InterleaveUpper(dw, ab_pairs, ce_pairs)));
+  hn::StoreU(AddBlocks(d, abce), hn::FixedTag<float, 4>(), sums);
+#endif
+}
+
+// scores[r][t] = dot(queries[r], token first_token + t) for R rows and T (a multiple of 4) tokens.
+// Tokens from `token_limit` on are never read: in their place stands the last one that may be.
+template <uint32_t R, uint32_t T, class Records>
+HWY_INLINE void ScoreBlock(const Records& records, uint32_t first_token, uint32_t token_limit,
+                           const float* HWY_RESTRICT queries, uint32_t width,
+                           float* HWY_RESTRICT scores) {
+  const DF d;
+  const std::byte* tokens[T];
+  VF sums[R][T];
+  LATENTD_UNROLL
+  for (uint32_t t = 0; t < T; ++t) {
+    const uint32_t token = first_token + t;
+    tokens[t] = records.Token(token < token_limit ? token : token_limit - 1);
+    LATENTD_UNROLL
+    for (uint32_t r = 0; r < R; ++r) sums[r][t] = hn::Zero(d);
+  }
+  for (uint32_t k = 0; k < width; k += 2 * N()) {
+    VF even[T], odd[T];
+    LATENTD_UNROLL
+    for (uint32_t t = 0; t < T; ++t) Records::Load(tokens[t], k, even[t], odd[t]);
+    LATENTD_UNROLL
+    for (uint32_t r = 0; r < R; ++r) {
+      const VF q = hn::Load(d, queries + r * width + k);
+      LATENTD_UNROLL
+      for (uint32_t t = 0; t < T; ++t) sums[r][t] = hn::MulAdd(q, even[t], sums[r][t]);
+    }
+    LATENTD_UNROLL
+    for (uint32_t r = 0; r < R; ++r) {
+      const VF q = hn::Load(d, queries + r * width + k + N());
+      LATENTD_UNROLL
+      for (uint32_t t = 0; t < T; ++t) sums[r][t] = hn::MulAdd(q, odd[t], sums[r][t]);
+    }
+  }
+  LATENTD_UNROLL
+  for (uint32_t r = 0; r < R; ++r) {
+    LATENTD_UNROLL
+    for (uint32_t t = 0; t < T; t += 4) {
+      ReduceFour(&sums[r][t], scores + r * kPageTokens + first_token + t);
+    }
+  }
+}
+
+// out[r][k .. k + 2NP) = out * rescale[r] + sum over tokens [begin, end) of weights[r][t] *
+// record[t].
+template <uint32_t R, uint32_t P, class Records>
+HWY_INLINE void AccumulateBlock(const Records& records, uint32_t begin, uint32_t end, uint32_t k,
+                                const float* HWY_RESTRICT weights,
+                                const float* HWY_RESTRICT rescale, float* const* out) {
+  const DF d;
+  VF sums[R][2 * P];
+  LATENTD_UNROLL
+  for (uint32_t r = 0; r < R; ++r) {
+    const VF factor = hn::Set(d, rescale[r]);
+    LATENTD_UNROLL
+    for (uint32_t p = 0; p < 2 * P; ++p) {
+      sums[r][p] = hn::Mul(factor, hn::Load(d, out[r] + k + p * N()));
+    }
+  }
+  for (uint32_t t = begin; t < end; ++t) {
+    const std::byte* token = records.Token(t);
+    VF values[2 * P];
+    LATENTD_UNROLL
+    for (uint32_t p = 0; p < P; ++p) {
+      Records::Load(token, k + 2 * p * N(), values[2 * p], values[2 * p + 1]);
+    }
+    LATENTD_UNROLL
+    for (uint32_t r = 0; r < R; ++r) {
+      const VF weight = hn::Set(d, weights[r * kPageTokens + t]);
+      LATENTD_UNROLL
+      for (uint32_t p = 0; p < 2 * P; ++p) {
+        sums[r][p] = hn::MulAdd(weight, values[p], sums[r][p]);
+      }
+    }
+  }
+  LATENTD_UNROLL
+  for (uint32_t r = 0; r < R; ++r) {
+    LATENTD_UNROLL
+    for (uint32_t p = 0; p < 2 * P; ++p) hn::Store(sums[r][p], d, out[r] + k + p * N());
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace latentd
+HWY_AFTER_NAMESPACE();
+
+#endif  // LATENTD_KERNELS_CPU_BLOCKS_INL_H_
