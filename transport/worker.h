@@ -13,6 +13,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -61,7 +62,7 @@ class Endpoint {
 class IncomingMessage {
  public:
   struct Impl;
-  IncomingMessage() = default;
+  IncomingMessage();  // empty
   explicit IncomingMessage(std::unique_ptr<Impl> impl);
   IncomingMessage(IncomingMessage&&) noexcept;
   IncomingMessage& operator=(IncomingMessage&&) noexcept;
@@ -80,6 +81,8 @@ class IncomingMessage {
   // Opaque identity of the sending endpoint, equal for all messages of one connection; 0 when
   // unknown.
   uint64_t sender() const;
+
+  const Impl* impl() const { return impl_.get(); }  // the transport's own
 
  private:
   std::unique_ptr<Impl> impl_;
@@ -103,8 +106,10 @@ class Worker {
   // the connection fails.
   virtual absl::StatusOr<std::unique_ptr<Endpoint>> Connect(
       std::string_view peer_address, std::function<void(absl::Status)> on_failure) = 0;
-  // Answers a sender that no endpoint was made for (an unauthenticated one): sends one small
-  // message back, then closes.
+  // Answers a sender that no endpoint was made for (an unauthenticated one) with one small message,
+  // and ignores whatever else that sender sends: its connection ends when it closes its side. Only
+  // inside the handler that got the message; later the sender may be gone, and the call does
+  // nothing.
   virtual void ReplyAndClose(const IncomingMessage& message, unsigned am_id,
                              std::span<const std::byte> header) = 0;
 

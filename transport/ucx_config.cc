@@ -1,0 +1,29 @@
+#include "transport/ucx_config.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_join.h"
+
+namespace latentd {
+
+std::vector<UcxSetting> UcxSettings(const ContextOptions& options,
+                                    const std::function<bool(const std::string&)>& environment) {
+  std::vector<UcxSetting> settings;
+  if (!options.transports.empty()) {
+    std::vector<std::string> transports = options.transports;
+    const bool has_cuda =
+        std::any_of(transports.begin(), transports.end(),
+                    [](const std::string& name) { return name.rfind("cuda", 0) == 0; });
+    // Without any CUDA transport UCX cannot even stage device memory through the host.
+    if (options.cuda && !has_cuda) transports.push_back("cuda");
+    settings.push_back({"TLS", absl::StrJoin(transports, ","), true});
+  }
+  const auto add = [&](const std::string& name, const std::string& value) {
+    if (!environment(name)) settings.push_back({name, value});
+  };
+  // 20 s by default: a peer whose host vanished would hold its requests for that long.
+  add("KEEPALIVE_INTERVAL", "1s");
+  return settings;
+}
+
+}  // namespace latentd

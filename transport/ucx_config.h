@@ -1,0 +1,28 @@
+// What latentd asks of UCX beyond UCX's own defaults. Pure: what is set in the environment (UCX_*)
+// is left as it is.
+#ifndef LATENTD_TRANSPORT_UCX_CONFIG_H_
+#define LATENTD_TRANSPORT_UCX_CONFIG_H_
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "transport/worker.h"
+
+namespace latentd {
+
+struct UcxSetting {
+  std::string name;  // without UCX_
+  std::string value;
+  bool required = false;  // a UCX that does not know it is refused; else the setting is skipped
+};
+
+// `environment` answers whether UCX_<name> is set. Transports that the options name are set even
+// so: they are the operator's choice in latentd's own configuration.
+std::vector<UcxSetting> UcxSettings(const ContextOptions& options,
+                                    const std::function<bool(const std::string&)>& environment);
+
+}  // namespace latentd
+
+#endif  // LATENTD_TRANSPORT_UCX_CONFIG_H_

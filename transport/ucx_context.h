@@ -1,0 +1,54 @@
+// The UCX context and the memory registered with it. Thread-safe; see worker.h.
+#ifndef LATENTD_TRANSPORT_UCX_CONTEXT_H_
+#define LATENTD_TRANSPORT_UCX_CONTEXT_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "transport/worker.h"
+#include "ucp/api/ucp.h"
+
+namespace latentd {
+
+struct RegisteredRange {
+  uintptr_t begin = 0;
+  uintptr_t end = 0;
+  ucp_mem_h memh = nullptr;
+};
+
+class UcxContext : public Context, public std::enable_shared_from_this<UcxContext> {
+ public:
+  UcxContext(ucp_context_h handle, const ContextOptions& options)
+      : handle_(handle), cuda_(options.cuda) {}
+  ~UcxContext() override;
+  UcxContext(const UcxContext&) = delete;
+  UcxContext& operator=(const UcxContext&) = delete;
+
+  absl::StatusOr<std::shared_ptr<void>> RegisterMemory(void* base, size_t bytes) override;
+  bool reports_peer_failure() const override { return true; }
+
+  ucp_context_h handle() const { return handle_; }
+  bool cuda() const { return cuda_; }
+
+  // Changes whenever a range comes or goes: workers keep a copy of the ranges and look here,
+  // without a lock, whether it is still good.
+  uint64_t ranges_version() const { return ranges_version_.load(std::memory_order_acquire); }
+  std::vector<RegisteredRange> ranges() const;
+
+ private:
+  void Unregister(ucp_mem_h memh);
+
+  const ucp_context_h handle_;
+  const bool cuda_;
+  std::atomic<uint64_t> ranges_version_{0};
+  mutable std::mutex mutex_;
+  std::vector<RegisteredRange> ranges_;  // guarded by mutex_
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_TRANSPORT_UCX_CONTEXT_H_
