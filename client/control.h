@@ -1,0 +1,66 @@
+// `ControlPlane` is the client's side of gRPC: it keeps a session on each node that the data path
+// asks for, renews them, follows the routing table, and tells what changes through a Handover. One
+// background thread of its own.
+//
+// A node's session:
+//     none    -- EnsureSession, Open answered -----------> open     (SessionOpened)
+//     none    -- Open failed ----------------------------> none     (SessionFailed)
+//     open    -- Renew answered in time -----------------> open
+//     open    -- EnsureSession(suspect), Renew answered -> open     (SessionOpened, the same token)
+//     open    -- Renew: not known, or ttl over ----------> none     (SessionLost)
+//     open    -- EnsureSession(refused) -----------------> none, then as above
+// At most one call is out for a node at any time.
+#ifndef LATENTD_CLIENT_CONTROL_H_
+#define LATENTD_CLIENT_CONTROL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/channel.h"
+#include "client/handover.h"
+#include "client/session_info.h"
+
+namespace latentd {
+
+struct ControlOptions {
+  std::vector<std::string> endpoints;  // to begin with; any daemon will do
+  TlsFiles tls;
+  std::string client_name;
+  std::string worker_address;                      // the client's own
+  LayoutHash expected_layout{};                    // 0: whatever the first daemon has
+  absl::Duration call_timeout = absl::Seconds(2);  // of one gRPC call
+};
+
+// Why a session is asked for.
+enum class SessionDoubt : uint8_t {
+  kNone,     // there is none
+  kSuspect,  // its connection broke: it may live on
+  kRefused,  // the daemon does not know it
+};
+
+class ControlPlane {
+ public:
+  // Opens the first session, trying the endpoints in turn until `timeout` is over, then starts the
+  // thread. The event of that session and its table is the first in `handover`. The error names
+  // every endpoint and its reason.
+  static absl::StatusOr<std::unique_ptr<ControlPlane>> Start(ControlOptions options,
+                                                             absl::Duration timeout,
+                                                             Handover* handover);
+  // Closes every session, waiting a moment for the daemons' word.
+  virtual ~ControlPlane() = default;
+
+  // Any thread. Answered by SessionOpened or SessionFailed.
+  virtual void EnsureSession(NodeId node, std::string control_address, SessionDoubt doubt,
+                             TokenBits doubted) = 0;
+  // Any thread. Asks `node`, then the others, until the table is at least `epoch`; TableChanged
+  // tells.
+  virtual void RefreshTable(NodeId node, Epoch epoch) = 0;
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_CLIENT_CONTROL_H_
