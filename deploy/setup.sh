@@ -34,7 +34,7 @@ PACKAGES=(
   # Libraries
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev
   libyaml-cpp-dev catch2 libbenchmark-dev prometheus-cpp-dev libspdlog-dev libhwy-dev
-  libsystemd-dev nlohmann-json3-dev libxxhash-dev libcli11-dev
+  libsystemd-dev nlohmann-json3-dev libxxhash-dev libcli11-dev libssl-dev
   # What the tests run
   iproute2 openssl systemd curl procps util-linux
 )
