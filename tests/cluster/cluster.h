@@ -35,7 +35,7 @@ struct ClusterOptions {
   std::string model = "test-2-layers";
   std::string cache = "64MiB";
   std::string limits;
-  std::string liveness = "ping: 200ms, dead: 1s";
+  std::string liveness = "ping_ms: 200, dead_ms: 1000";
   std::string lane;
   std::string session;
   std::string drain;
@@ -98,6 +98,10 @@ class Node {
   std::unique_ptr<Process> process_;
   bool end_expected_ = false;
 };
+
+// Liveness for requesters that move only inside their calls (RawRequester): they answer no ping in
+// between.
+inline constexpr char kPatientLiveness[] = "ping_ms: 20000, dead_ms: 60000";
 
 class Cluster {
  public:

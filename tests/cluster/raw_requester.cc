@@ -23,24 +23,30 @@ T ValueOrThrow(absl::StatusOr<T> value, const char* what) {
 }  // namespace
 
 RawRequester::RawRequester(const std::string& endpoint, const RawOptions& options)
-    : control_(endpoint) {
+    : options_(options), control_(endpoint) {
   ContextOptions context_options;
   if (!options.transports.empty()) context_options.transports = {options.transports};
   context_ = ValueOrThrow(Context::Create(context_options), "UCX context");
   worker_ = ValueOrThrow(Worker::Create(context_), "UCX worker");
   worker_->SetHandler(wire::kReplyAm, [this](IncomingMessage m) { OnReply(std::move(m)); });
   worker_->SetHandler(wire::kRequestAm, [this](IncomingMessage m) { OnRequest(std::move(m)); });
+  const absl::Status opened = Open();
+  if (!opened.ok()) throw std::runtime_error(absl::StrCat("session: ", opened.ToString()));
+}
 
+absl::Status RawRequester::Open() {
   v1::OpenRequest request;
-  request.set_client_name(options.name);
+  request.set_client_name(options_.name);
   request.set_worker_address(worker_->address());
   request.set_protocol_version(wire::kVersion);
-  session_ = ValueOrThrow(control_.Open(request), "Session.Open");
-  endpoint_ = ValueOrThrow(
-      worker_->Connect(session_.lanes(0).worker_address(), [](const absl::Status&) {}), "connect");
-  if (!options.hello) return;
-  const absl::Status hello = Hello();
-  if (!hello.ok()) throw std::runtime_error(absl::StrCat("HELLO: ", hello.ToString()));
+  auto session = control_.Open(request);
+  if (!session.ok()) return session.status();
+  session_ = *std::move(session);
+  auto endpoint = worker_->Connect(session_.lanes(0).worker_address(), [](const absl::Status&) {});
+  if (!endpoint.ok()) return endpoint.status();
+  endpoint_ = *std::move(endpoint);
+  refused_ = false;
+  return options_.hello ? Hello() : absl::OkStatus();
 }
 
 RawRequester::~RawRequester() {
@@ -73,10 +79,8 @@ absl::Status RawRequester::Hello() {
 
 absl::Status RawRequester::Reconnect() {
   endpoint_.reset();
-  auto endpoint = worker_->Connect(session_.lanes(0).worker_address(), [](const absl::Status&) {});
-  if (!endpoint.ok()) return endpoint.status();
-  endpoint_ = *std::move(endpoint);
-  return Hello();
+  (void)control_.Close(session_.token_hi(), session_.token_lo());
+  return Open();
 }
 
 void RawRequester::Post(std::span<const std::byte> message, std::span<const std::byte> payload,
@@ -113,6 +117,8 @@ absl::StatusOr<RawReply> RawRequester::Await(uint64_t request_id, absl::Duration
 void RawRequester::Flush(absl::Duration limit) {
   const absl::Time end = absl::Now() + limit;
   while (left_ < posted_ && connection().ok() && absl::Now() < end) worker_->Progress();
+  while (worker_->Progress() > 0 && absl::Now() < end) {
+  }
 }
 
 void RawRequester::OnReply(IncomingMessage message) {
@@ -142,6 +148,7 @@ void RawRequester::Keep(std::span<const std::byte> bytes, std::vector<std::byte>
   reply.meta.assign(meta.begin(), meta.end());
   reply.payload = std::move(payload);
   if (reply.code() != wire::Code::kOk) ++errors_seen_;
+  if (reply.code() == wire::Code::kUnauthenticated) refused_ = true;
   if (replies_.size() < kKeptReplies) replies_.emplace(reply.header.request_id, std::move(reply));
 }
 

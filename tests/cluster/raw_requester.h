@@ -63,11 +63,13 @@ class RawRequester {
             unsigned am_id = wire::kRequestAm);
   // The reply to a request that was posted.
   absl::StatusOr<RawReply> Await(uint64_t request_id, absl::Duration limit = absl::Seconds(10));
-  // Progresses until everything posted has left or failed, `limit` at most.
+  // Progresses until everything posted has left or failed, `limit` at most, and takes what came.
   void Flush(absl::Duration limit);
-  // A failed connection is given up and made again, with a new HELLO.
+  // Gives up a failed connection and its session for new ones.
   absl::Status Reconnect();
 
+  // The daemon took this for a stranger and hears no more of it: Reconnect.
+  bool refused() const { return refused_; }
   const absl::Status& connection() const { return endpoint_->status(); }
   uint64_t replies_seen() const { return replies_seen_; }
   uint64_t errors_seen() const { return errors_seen_; }
@@ -76,13 +78,16 @@ class RawRequester {
   void OnReply(IncomingMessage message);
   void OnRequest(IncomingMessage message);
   void Keep(std::span<const std::byte> header, std::vector<std::byte> payload);
+  absl::Status Open();
   absl::Status Hello();
 
+  const RawOptions options_;
   Control control_;
   std::shared_ptr<Context> context_;
   std::unique_ptr<Worker> worker_;
   std::unique_ptr<Endpoint> endpoint_;
   v1::OpenResponse session_;
+  bool refused_ = false;
   uint64_t next_id_ = 1;
   uint64_t posted_ = 0;
   uint64_t left_ = 0;
