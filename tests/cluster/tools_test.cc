@@ -1,0 +1,115 @@
+// latentctl and latent-bench as an operator runs them: against a cluster, and against nothing.
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "tests/cluster/cluster.h"
+#include "tests/cluster/loopback.h"
+#include "tests/cluster/raw_calls.h"
+
+namespace latentd::testing {
+namespace {
+
+using Catch::Matchers::Contains;
+using nlohmann::json;
+
+CommandResult Latentctl(const std::string& endpoint, std::vector<std::string> arguments) {
+  std::vector<std::string> argv = {Runfile("tools/latentctl"), "--endpoint", endpoint};
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  return RunCommand(argv, Scaled(absl::Seconds(20)));
+}
+
+json LatentctlJson(const std::string& endpoint, const std::string& command) {
+  const CommandResult result = Latentctl(endpoint, {"--output", "json", command});
+  INFO(command << ": " << result.err);
+  REQUIRE(result.end.exit_code == 0);
+  return json::parse(result.out);
+}
+
+TEST_CASE("every command of latentctl answers as a table and as JSON") {
+  Cluster cluster({.nodes = 2});
+  for (const char* command : {"status", "nodes", "table", "chunks", "drain", "resume"}) {
+    const CommandResult table = Latentctl(cluster.endpoint(), {command});
+    INFO(command << ": " << table.out << table.err);
+    CHECK(table.end.exit_code == 0);
+    CHECK_FALSE(table.out.empty());
+    CHECK_FALSE(LatentctlJson(cluster.endpoint(), command).is_null());
+  }
+  const CommandResult status = Latentctl(cluster.endpoint(), {"status"});
+  CHECK_THAT(status.out, Contains("node-1"));
+  const CommandResult nodes = Latentctl(cluster.endpoint(), {"nodes"});
+  CHECK_THAT(nodes.out, Contains("node-1") && Contains("node-2"));
+}
+
+TEST_CASE("latentctl shows what a daemon holds") {
+  Cluster cluster;
+  RawRequester requester(cluster.endpoint());
+  std::mt19937_64 random(3);
+  const ChunkData chunk =
+      RandomChunk({0xabcd'0000'0000'0000, 5}, 10, 2, RecordFormat::kBf16, random);
+  REQUIRE(Publish(requester, chunk, WholeOf(chunk))->text() == "");
+  REQUIRE(Seal(requester, chunk)->text() == "");
+  CHECK_THAT(Latentctl(cluster.endpoint(), {"chunks"}).out, Contains(ToString(chunk.id)));
+  CHECK_THAT(LatentctlJson(cluster.endpoint(), "chunks").dump(), Contains(ToString(chunk.id)));
+}
+
+TEST_CASE("drain and resume show in the status") {
+  Cluster cluster;
+  REQUIRE(Latentctl(cluster.endpoint(), {"drain"}).end.exit_code == 0);
+  CHECK(cluster.node(0).Status().state() == v1::NODE_STATE_DRAINING);
+  REQUIRE(Latentctl(cluster.endpoint(), {"resume"}).end.exit_code == 0);
+  CHECK(cluster.node(0).Status().state() == v1::NODE_STATE_ACTIVE);
+}
+
+TEST_CASE("latentctl says whom it could not reach") {
+  const std::string nobody = absl::StrCat("127.0.0.1:", FreePorts(1)[0]);
+  for (const char* command : {"status", "nodes", "table", "chunks", "drain", "resume"}) {
+    const CommandResult result = Latentctl(nobody, {command});
+    INFO(command);
+    CHECK_FALSE(result.timed_out);
+    CHECK(result.end.exit_code > 0);
+    CHECK_THAT(result.err, Contains(nobody));
+  }
+}
+
+TEST_CASE("commands that do not exist are refused with the usage") {
+  CHECK(Latentctl("127.0.0.1:1", {"frobnicate"}).end.exit_code > 0);
+  CHECK(RunCommand({Runfile("tools/latentctl"), "--help"}, absl::Seconds(20)).end.exit_code == 0);
+  CHECK(RunCommand({Runfile("tools/latent-bench"), "--help"}, absl::Seconds(20)).end.exit_code ==
+        0);
+}
+
+TEST_CASE("latent-bench measures latency and the wire") {
+  Cluster cluster({.nodes = 2});
+  for (const char* command : {"latency", "transport"}) {
+    const std::string file = FreshFolder("bench") + "/out.json";
+    const CommandResult result = RunCommand(
+        {Runfile("tools/latent-bench"), "--endpoint", cluster.endpoint(), "--json", file, command},
+        Scaled(absl::Seconds(30)));
+    INFO(command << ": " << result.out << result.err);
+    CHECK(result.end.exit_code == 0);
+    CHECK_FALSE(json::parse(ReadFile(file)).empty());
+  }
+}
+
+TEST_CASE("latent-bench says whom it could not reach and which file it could not read") {
+  const std::string nobody = absl::StrCat("127.0.0.1:", FreePorts(1)[0]);
+  const CommandResult unreachable =
+      RunCommand({Runfile("tools/latent-bench"), "--endpoint", nobody, "replay", "--trace",
+                  Runfile("tests/data/mla-h16-tiny.safetensors")},
+                 Scaled(absl::Seconds(30)));
+  CHECK_FALSE(unreachable.timed_out);
+  CHECK(unreachable.end.exit_code > 0);
+  CHECK_THAT(unreachable.err, Contains(nobody));
+
+  Cluster cluster;
+  const CommandResult unreadable =
+      RunCommand({Runfile("tools/latent-bench"), "--endpoint", cluster.endpoint(), "replay",
+                  "--trace", "/nonexistent.safetensors"},
+                 Scaled(absl::Seconds(30)));
+  CHECK(unreadable.end.exit_code > 0);
+  CHECK_THAT(unreadable.err, Contains("/nonexistent.safetensors"));
+}
+
+}  // namespace
+}  // namespace latentd::testing
