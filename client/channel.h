@@ -9,21 +9,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "client/tls_files.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/security/credentials.h"
 #include "grpcpp/support/status.h"
 
 namespace latentd {
-
-// Paths of PEM files. All empty: plaintext. `ca` alone: the daemon is checked; with `cert` and
-// `key` the client shows its own certificate too.
-struct TlsFiles {
-  std::string ca;
-  std::string cert;
-  std::string key;
-
-  bool empty() const { return ca.empty() && cert.empty() && key.empty(); }
-};
 
 // Reads the files. INVALID_ARGUMENT or NOT_FOUND naming the file.
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const TlsFiles& tls);

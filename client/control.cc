@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "client/channel.h"
 #include "client/grpc_loop.h"
 #include "client/session_keeper.h"
 #include "client/table_follower.h"

@@ -20,9 +20,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "client/channel.h"
 #include "client/handover.h"
 #include "client/session_info.h"
+#include "client/tls_files.h"
 
 namespace latentd {
 

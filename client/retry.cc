@@ -1,5 +1,6 @@
 #include "client/retry.h"
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "transport/errors.h"
 
@@ -37,6 +38,14 @@ Attempts After(NextStep step, Attempts before) {
       break;
   }
   return before;
+}
+
+absl::Status PrefixStatus(const absl::Status& status, std::string_view prefix) {
+  absl::Status result(status.code(),
+                      absl::StrCat(std::string(prefix), ": ", std::string(status.message())));
+  status.ForEachPayload(
+      [&](absl::string_view url, const absl::Cord& payload) { result.SetPayload(url, payload); });
+  return result;
 }
 
 absl::Status StatusForCaller(const absl::Status& status) {

@@ -17,6 +17,7 @@
 #define LATENTD_CLIENT_RETRY_H_
 
 #include <cstdint>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "routing/ids.h"
@@ -50,6 +51,9 @@ enum class NextStep : uint8_t {
 NextStep DecideRetry(const Failure& failure, const Attempts& before);
 // `before`, with the step taken.
 Attempts After(NextStep step, Attempts before);
+
+// The same error, typed payloads and all, with "`prefix`: " in front of its message.
+absl::Status PrefixStatus(const absl::Status& status, std::string_view prefix);
 
 // What the caller is told. Errors of the data plane that it has no name for become canonical ones:
 // a cache that is gone is NOT_FOUND, whatever made the client notice.

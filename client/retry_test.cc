@@ -72,5 +72,13 @@ TEST_CASE("a cache that is gone is NOT_FOUND to the caller") {
   CHECK(StatusForCaller(other) == other);
 }
 
+TEST_CASE("a prefix leaves an error what it is") {
+  const absl::Status status = PrefixStatus(
+      WithRetryAfter(absl::ResourceExhaustedError("full"), absl::Milliseconds(3)), "node a");
+  CHECK(status.message() == "node a: full");
+  CHECK(RetryAfter(status) == absl::Milliseconds(3));
+  CHECK(IsWrongEpoch(PrefixStatus(WrongEpochError("old"), "node a")));
+}
+
 }  // namespace
 }  // namespace latentd

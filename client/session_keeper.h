@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "client/channel.h"
 #include "client/control.h"
 #include "client/grpc_loop.h"
 #include "proto/latentd/v1/session.grpc.pb.h"

@@ -1,0 +1,236 @@
+#include "client/attend_operation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "transport/errors.h"
+#include "transport/wire_build.h"
+
+namespace latentd {
+namespace {
+
+uint64_t RowBytes(const Geometry& geometry) {
+  return uint64_t{geometry.row_width()} * sizeof(Bf16);
+}
+
+uint64_t AnswerRowBytes(const Geometry& geometry, OutFormat format) {
+  return uint64_t{geometry.latent_width} * OutValueBytes(format) + sizeof(float);
+}
+
+absl::Status CheckSize(std::string_view what, uint64_t got, uint64_t expected) {
+  if (got == expected) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(std::string(what), ": got ", got, " elements, expected ", expected));
+}
+
+// A message that was sent, and its answer when it has come.
+struct SentMessage {
+  std::vector<MessageRun> runs;
+  uint32_t tokens = 0;
+  ReplyPayload answer;
+  bool answered = false;
+};
+
+class AttendOperation final : public Operation {
+ public:
+  AttendOperation(const AttendQuery& query, const Geometry& geometry, SplitQuery split,
+                  AttendCallback done)
+      : query_(query),
+        geometry_(geometry),
+        tokens_(split.tokens),
+        pieces_(std::move(split.pieces)),
+        initial_items_(static_cast<uint32_t>(pieces_.size())),
+        done_(std::move(done)) {
+    query_.groups = {};  // valid during the call only
+  }
+
+  uint32_t initial_items() const override { return initial_items_; }
+  Slot SlotOf(uint32_t item) const override { return pieces_[item].chunk.slot(); }
+
+  absl::Status Build(const Target& target, std::span<const uint32_t> items,
+                     std::vector<Built>* built) override {
+    const auto bounds = BoundsOf(target);
+    if (!bounds.ok()) return bounds.status();
+    std::vector<Piece> pieces;
+    for (const uint32_t item : items) pieces.push_back(pieces_[item]);
+    for (AttendMessage& message : PackMessages(pieces, *bounds)) {
+      Built out;
+      out.tag = static_cast<uint32_t>(messages_.size());
+      for (const Piece& piece : message.pieces) {
+        out.items.push_back(static_cast<uint32_t>(pieces_.size()));
+        pieces_.push_back(piece);
+      }
+      out.out = MakeRequest(message, target.pool);
+      messages_.push_back({.runs = std::move(message.runs), .tokens = message.tokens});
+      built->push_back(std::move(out));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status OnAnswer(std::span<const uint32_t>, uint32_t tag, bool retried,
+                        ExchangeResult result) override {
+    SentMessage& message = messages_[tag];
+    if (const auto* reply = std::get_if<AttendReply>(&result.body); reply != nullptr) {
+      for (const wire::MissingEntry& entry : reply->missing) {
+        const absl::Status reason = FromWireCode(static_cast<wire::Code>(entry.code), "");
+        answer_.missing.push_back({{entry.chunk_hi, entry.chunk_lo}, reason.code()});
+      }
+    }
+    message.answer = std::move(result.payload);
+    message.answered = true;
+    for (uint64_t row = 0; row < uint64_t{message.tokens} * query_.heads; ++row) {
+      const float lse = Lse(message)[row];
+      if (std::isnan(lse) || lse == std::numeric_limits<float>::infinity()) {
+        return absl::InternalError(
+            absl::StrCat("node ", result.node, " answered with a log-sum-exp of ", lse));
+      }
+    }
+    answer_.holders.push_back({.node = result.node,
+                               .lane = result.lane,
+                               .rows = result.rows,
+                               .queue_ns = result.header.queue_ns,
+                               .compute_ns = result.header.compute_ns,
+                               .rtt_ns = result.rtt_ns,
+                               .bytes_sent = result.bytes_sent,
+                               .bytes_received = result.bytes_received,
+                               .batch_rows = result.header.batch_rows,
+                               .retried = retried});
+    return absl::OkStatus();
+  }
+
+  bool Tolerates(std::span<const uint32_t> items, const absl::Status& status) override {
+    if (!query_.best_effort || !absl::IsUnavailable(status)) return false;
+    for (const uint32_t item : items)
+      answer_.missing.push_back({pieces_[item].chunk, status.code()});
+    return true;
+  }
+
+  void Finish(absl::Status status) override {
+    if (!status.ok()) {
+      done_(std::move(status));
+      return;
+    }
+    std::vector<MessagePartial> partials;
+    for (const SentMessage& message : messages_) {
+      if (!message.answered) continue;
+      partials.push_back(
+          {message.runs, {message.answer.bytes().data(), Lse(message), query_.out_format}});
+    }
+    AssemblePartials(partials, tokens_, query_.heads, geometry_.latent_width, query_.out_format,
+                     query_.out.data(), query_.lse.data());
+    messages_.clear();  // before the callback: buffers go back to the pool
+    answer_.bytes_sent = bytes_sent;
+    answer_.bytes_received = bytes_received;
+    done_(std::move(answer_));
+  }
+
+ private:
+  absl::StatusOr<MessageBounds> BoundsOf(const Target& target) const {
+    const SessionLimits& limits = target.session.limits;
+    const uint64_t larger_row =
+        std::max(RowBytes(geometry_), AnswerRowBytes(geometry_, query_.out_format));
+    const uint64_t rows =
+        std::min<uint64_t>(limits.rows_per_request, limits.payload_bytes_per_request / larger_row);
+    // Each chunk may come with a group of its own.
+    const uint64_t fixed = sizeof(wire::RequestHeader) + sizeof(wire::AttendBody);
+    const uint64_t room = target.max_header_bytes > fixed ? target.max_header_bytes - fixed : 0;
+    const uint64_t chunks = std::min<uint64_t>(
+        limits.chunks_per_request, room / (sizeof(wire::GroupEntry) + sizeof(wire::ChunkEntry)));
+    if (rows < query_.heads || chunks == 0) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("it takes requests of at most ", rows, " rows and ", chunks,
+                       " chunks; one query token has ", query_.heads, " rows"));
+    }
+    return MessageBounds{
+        .chunks = static_cast<uint32_t>(std::min<uint64_t>(chunks, 1 << 20)),
+        .tokens = static_cast<uint32_t>(std::min<uint64_t>(rows / query_.heads, 1 << 20))};
+  }
+
+  Outgoing MakeRequest(const AttendMessage& message, BufferPool& pool) const {
+    Outgoing out;
+    out.opcode = wire::Opcode::kAttend;
+    out.rows = uint64_t{message.tokens} * query_.heads;
+    wire::RequestHeader header{};
+    if (query_.out_format == OutFormat::kFp32) header.flags |= wire::kOutFp32;
+    if (query_.best_effort) header.flags |= wire::kBestEffort;
+    BuildAttend(header,
+                {.layer = query_.layer,
+                 .scale = query_.scale,
+                 .heads = query_.heads,
+                 .tokens = message.tokens},
+                message.groups, message.chunks, &out.header);
+    out.reply_payload_bytes = out.rows * AnswerRowBytes(geometry_, query_.out_format);
+    SetRows(message, pool, &out);
+    return out;
+  }
+
+  // Rows that lie together in the query go from where they are; others are gathered.
+  void SetRows(const AttendMessage& message, BufferPool& pool, Outgoing* out) const {
+    const uint64_t token_bytes = query_.heads * RowBytes(geometry_);
+    const std::span<const std::byte> rows = std::as_bytes(query_.rows);
+    const MessageRun& first = message.runs.front();
+    const auto follows = [&](const MessageRun& run) {
+      return run.first_token - first.first_token == run.message_token;
+    };
+    if (std::all_of(message.runs.begin(), message.runs.end(), follows)) {
+      out->payload = rows.subspan(first.first_token * token_bytes, message.tokens * token_bytes);
+      return;
+    }
+    out->owned = pool.Take(message.tokens * token_bytes);
+    for (const MessageRun& run : message.runs) {
+      std::memcpy(out->owned.data() + run.message_token * token_bytes,
+                  rows.data() + run.first_token * token_bytes, run.tokens * token_bytes);
+    }
+    out->payload = out->owned.bytes();
+  }
+
+  const float* Lse(const SentMessage& message) const {
+    const uint64_t out_bytes = uint64_t{message.tokens} * query_.heads * geometry_.latent_width *
+                               OutValueBytes(query_.out_format);
+    return reinterpret_cast<const float*>(message.answer.bytes().data() + out_bytes);
+  }
+
+  AttendQuery query_;
+  const Geometry geometry_;
+  const uint32_t tokens_;
+  std::vector<Piece> pieces_;  // the query's, then those of each message
+  const uint32_t initial_items_;
+  const AttendCallback done_;
+  std::vector<SentMessage> messages_;
+  AttendAnswer answer_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Operation>> MakeAttendOperation(const AttendQuery& query,
+                                                               const Geometry& geometry,
+                                                               uint32_t layers,
+                                                               AttendCallback done) {
+  if (query.heads == 0 || query.heads > kMaxHeads) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("heads: got ", query.heads, ", expected 1 to ", kMaxHeads));
+  }
+  if (!std::isfinite(query.scale))
+    return absl::InvalidArgumentError("scale: got a value that is not finite");
+  if (query.layer >= layers) {
+    return absl::OutOfRangeError(
+        absl::StrCat("layer: got ", query.layer, ", expected less than ", layers));
+  }
+  absl::StatusOr<SplitQuery> split = SplitIntoPieces(query.groups);
+  if (!split.ok()) return split.status();
+  const uint64_t rows = uint64_t{split->tokens} * query.heads;
+  if (auto s = CheckSize("rows", query.rows.size(), rows * geometry.row_width()); !s.ok()) return s;
+  if (auto s = CheckSize("out", query.out.size(),
+                         rows * geometry.latent_width * OutValueBytes(query.out_format));
+      !s.ok()) {
+    return s;
+  }
+  if (auto s = CheckSize("lse", query.lse.size(), rows); !s.ok()) return s;
+  return std::make_unique<AttendOperation>(query, geometry, *std::move(split), std::move(done));
+}
+
+}  // namespace latentd

@@ -1,0 +1,32 @@
+// Attention over chunks on any number of holders: the query's pieces out, partials back, merged
+// once at the end.
+#ifndef LATENTD_CLIENT_ATTEND_OPERATION_H_
+#define LATENTD_CLIENT_ATTEND_OPERATION_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/fanout.h"
+#include "client/operation.h"
+#include "client/query.h"
+#include "kernels/mla.h"
+
+namespace latentd {
+
+using AttendCallback = std::function<void(absl::StatusOr<AttendAnswer>)>;
+
+// INVALID_ARGUMENT naming what is wrong with the query: heads, groups, scale, or the size of a
+// buffer.
+absl::StatusOr<std::unique_ptr<Operation>> MakeAttendOperation(const AttendQuery& query,
+                                                               const Geometry& geometry,
+                                                               uint32_t layers,
+                                                               AttendCallback done);
+
+}  // namespace latentd
+
+#endif  // LATENTD_CLIENT_ATTEND_OPERATION_H_

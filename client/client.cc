@@ -1,0 +1,256 @@
+#include "client/client.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/attend_operation.h"
+#include "client/chunk_operations.h"
+#include "client/clock.h"
+#include "client/control.h"
+#include "client/data_path.h"
+#include "client/dispatcher.h"
+#include "client/handover.h"
+#include "client/waiter.h"
+#include "transport/worker.h"
+
+namespace latentd {
+namespace {
+
+std::string DefaultName() {
+  char host[256] = "unknown";
+  gethostname(host, sizeof(host) - 1);
+  return absl::StrCat(host, "/", getpid());
+}
+
+uint64_t Nanos(absl::Duration duration) {
+  return static_cast<uint64_t>(std::max<int64_t>(absl::ToInt64Nanoseconds(duration), 0));
+}
+
+class UcxClient final : public Client {
+ public:
+  static absl::StatusOr<std::unique_ptr<Client>> Make(ClientOptions options) {
+    if (options.client_name.empty()) options.client_name = DefaultName();
+    auto context = Context::Create({.transports = options.transports});
+    if (!context.ok()) return context.status();
+    auto worker = Worker::Create(*context);
+    if (!worker.ok()) return worker.status();
+    auto client = std::unique_ptr<UcxClient>(new UcxClient(std::move(options), *std::move(worker)));
+    if (absl::Status status = client->Init(); !status.ok()) return status;
+    return client;
+  }
+
+  ~UcxClient() override {
+    if (dispatcher_ == nullptr) return;
+    dispatcher_->EndAll(absl::CancelledError("the client is closing"));
+    // Calls end as soon as UCX lets go of their memory, which closing its endpoints makes it do.
+    const uint64_t give_up_ns = SteadyNanos() + 1'000'000'000;
+    while (dispatcher_->in_flight() > 0 && SteadyNanos() < give_up_ns) dispatcher_->Progress();
+  }
+
+  const Layout& layout() const override { return *layout_; }
+  LayoutHash layout_hash() const override { return layout_hash_; }
+  std::shared_ptr<const RoutingTable> table() const override { return dispatcher_->table(); }
+  std::string TransportsTo(const Holder& holder) const override {
+    return path_->TransportsTo(holder.node, holder.lane);
+  }
+  ClientCounters counters() const override {
+    const DataPathCounters& path = path_->counters();
+    return {path.late_answers, path.links_failed, path.pings_sent, path.pings_answered};
+  }
+
+  CallId StartPublish(const RecordRange& range, std::span<const std::byte> records,
+                      absl::Duration timeout, Done done) override {
+    return Start(MakePublish(range, records, *layout_, done), timeout, done);
+  }
+  CallId StartSeal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, absl::Duration timeout,
+                   Done done) override {
+    return Start(MakeSeal(chunk, tokens, checksum, done), timeout, done);
+  }
+  CallId StartAttend(const AttendQuery& query, absl::Duration timeout, AttendDone done) override {
+    return Start(MakeAttendOperation(query, layout_->geometry(), layout_->layers, done), timeout,
+                 done);
+  }
+  CallId StartFetch(const RecordRange& range, std::span<std::byte> records, absl::Duration timeout,
+                    Done done) override {
+    return Start(MakeFetch(range, records, *layout_, done), timeout, done);
+  }
+  CallId StartPin(std::span<const ChunkId> chunks, absl::Duration lease, absl::Duration timeout,
+                  Done done) override {
+    return Start(MakePin(chunks, lease, done), timeout, done);
+  }
+  CallId StartRelease(std::span<const ChunkId> chunks, absl::Duration timeout, Done done) override {
+    return Start(MakeRelease(chunks, done), timeout, done);
+  }
+  CallId StartStat(std::span<const ChunkId> chunks, absl::Duration timeout,
+                   StatDone done) override {
+    return Start(MakeStat(chunks, done), timeout, done);
+  }
+  CallId StartEcho(const Holder& holder, std::span<const std::byte> payload, uint64_t reply_bytes,
+                   absl::Duration timeout, EchoDone done) override {
+    return Start(MakeEcho(holder, payload, reply_bytes, done), timeout, done);
+  }
+  void Cancel(CallId call) override {
+    dispatcher_->End(static_cast<uint64_t>(call), absl::CancelledError("cancelled by the caller"));
+  }
+
+  bool Progress() override {
+    if (std::exchange(slept_, false)) handover_.ClearWake();
+    return dispatcher_->Progress();
+  }
+  int event_fd() const override { return waiter_->fd(); }
+  bool Arm() override {
+    if (dispatcher_->has_work()) return false;
+    const uint64_t due_ns = dispatcher_->next_timer_ns();
+    if (due_ns <= SteadyNanos()) return false;
+    waiter_->SetTimer(due_ns);
+    slept_ = true;
+    return worker_->Arm();
+  }
+  void RunUntil(const std::function<bool()>& stop) override {
+    const uint64_t spin_ns = Nanos(options_.spin);
+    uint64_t idle_since_ns = SteadyNanos();
+    while (!stop()) {
+      if (Progress()) {
+        idle_since_ns = SteadyNanos();
+      } else if (SteadyNanos() - idle_since_ns >= spin_ns && Arm()) {
+        waiter_->Wait();
+      }
+    }
+  }
+  size_t in_flight() const override { return dispatcher_->in_flight(); }
+
+ private:
+  UcxClient(ClientOptions options, std::unique_ptr<Worker> worker)
+      : options_(std::move(options)), worker_(std::move(worker)) {}
+
+  absl::Status Init() {
+    ControlOptions control{.endpoints = options_.endpoints,
+                           .tls = options_.tls,
+                           .client_name = options_.client_name,
+                           .worker_address = worker_->address(),
+                           .expected_layout = options_.expected_layout};
+    auto started = ControlPlane::Start(std::move(control), options_.connect_timeout, &handover_);
+    if (!started.ok()) return started.status();
+    control_ = *std::move(started);
+
+    // The layout comes with the first session, which is there already.
+    std::vector<ControlEvent> events;
+    handover_.Take(&events);
+    for (const ControlEvent& event : events) {
+      if (const auto* opened = std::get_if<SessionOpened>(&event)) layout_ = opened->session.layout;
+    }
+    if (!layout_.has_value()) return absl::InternalError("no session to begin with");
+    layout_hash_ = HashLayout(*layout_);
+    for (ControlEvent& event : events) handover_.Push(std::move(event));
+
+    auto waiter = Waiter::Create(worker_->event_fd(), handover_.wake_fd());
+    if (!waiter.ok()) return waiter.status();
+    waiter_ = *std::move(waiter);
+
+    DataPathOptions path;
+    path.liveness = {Nanos(options_.ping_after), Nanos(options_.dead_after)};
+    path.wire = {.geometry = layout_->geometry(),
+                 .format = layout_->record_format,
+                 .layers = layout_->layers,
+                 .layout_hash = static_cast<uint64_t>(layout_hash_)};
+    path.max_waiting = options_.max_waiting_per_lane;
+    path_ = std::make_unique<DataPath>(worker_.get(), std::move(path));
+    dispatcher_ =
+        std::make_unique<Dispatcher>(path_.get(), control_.get(), &handover_, layout_hash_);
+    dispatcher_->Progress();  // takes up the first session and table
+    return absl::OkStatus();
+  }
+
+  template <typename Callback>
+  CallId Start(absl::StatusOr<std::unique_ptr<Operation>> operation, absl::Duration timeout,
+               const Callback& done) {
+    if (!operation.ok()) {
+      operation =
+          MakeFailed(operation.status(), [done](absl::Status status) { done(std::move(status)); });
+    }
+    const absl::Duration effective =
+        timeout > absl::ZeroDuration() ? timeout : options_.call_timeout;
+    const uint64_t now_ns = SteadyNanos();
+    const uint64_t timeout_ns = std::min(Nanos(effective), kNever / 2);
+    return static_cast<CallId>(dispatcher_->Start(*std::move(operation), now_ns + timeout_ns));
+  }
+
+  const ClientOptions options_;
+  Handover handover_;
+  const std::unique_ptr<Worker> worker_;
+  std::unique_ptr<ControlPlane> control_;
+  std::unique_ptr<Waiter> waiter_;
+  std::optional<Layout> layout_;
+  LayoutHash layout_hash_{};
+  std::unique_ptr<DataPath> path_;
+  std::unique_ptr<Dispatcher> dispatcher_;
+  bool slept_ = false;
+};
+
+// Runs `start` with a callback that takes the result, and turns until it has come.
+template <typename Result, typename StartCall>
+Result Await(Client& client, StartCall start) {
+  std::optional<Result> result;
+  start([&result](Result r) { result = std::move(r); });
+  client.RunUntil([&result] { return result.has_value(); });
+  return *std::move(result);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
+  return UcxClient::Make(std::move(options));
+}
+
+absl::Status Client::Publish(const RecordRange& range, std::span<const std::byte> records,
+                             absl::Duration timeout) {
+  return Await<absl::Status>(
+      *this, [&](Done done) { StartPublish(range, records, timeout, std::move(done)); });
+}
+
+absl::Status Client::Seal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum,
+                          absl::Duration timeout) {
+  return Await<absl::Status>(
+      *this, [&](Done done) { StartSeal(chunk, tokens, checksum, timeout, std::move(done)); });
+}
+
+absl::StatusOr<AttendAnswer> Client::Attend(const AttendQuery& query, absl::Duration timeout) {
+  return Await<absl::StatusOr<AttendAnswer>>(
+      *this, [&](AttendDone done) { StartAttend(query, timeout, std::move(done)); });
+}
+
+absl::Status Client::Fetch(const RecordRange& range, std::span<std::byte> records,
+                           absl::Duration timeout) {
+  return Await<absl::Status>(
+      *this, [&](Done done) { StartFetch(range, records, timeout, std::move(done)); });
+}
+
+absl::Status Client::Pin(std::span<const ChunkId> chunks, absl::Duration lease,
+                         absl::Duration timeout) {
+  return Await<absl::Status>(*this,
+                             [&](Done done) { StartPin(chunks, lease, timeout, std::move(done)); });
+}
+
+absl::Status Client::Release(std::span<const ChunkId> chunks, absl::Duration timeout) {
+  return Await<absl::Status>(*this,
+                             [&](Done done) { StartRelease(chunks, timeout, std::move(done)); });
+}
+
+absl::StatusOr<std::vector<ChunkStat>> Client::Stat(std::span<const ChunkId> chunks,
+                                                    absl::Duration timeout) {
+  return Await<absl::StatusOr<std::vector<ChunkStat>>>(
+      *this, [&](StatDone done) { StartStat(chunks, timeout, std::move(done)); });
+}
+
+absl::StatusOr<HolderTiming> Client::Echo(const Holder& holder, std::span<const std::byte> payload,
+                                          uint64_t reply_bytes, absl::Duration timeout) {
+  return Await<absl::StatusOr<HolderTiming>>(*this, [&](EchoDone done) {
+    StartEcho(holder, payload, reply_bytes, timeout, std::move(done));
+  });
+}
+
+}  // namespace latentd

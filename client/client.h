@@ -1,0 +1,122 @@
+// `Client` is a frontend's view of a cluster: it finds who holds a chunk, sends queries there, and
+// merges what comes back.
+//
+// One thread at a time calls it; every callback runs inside that thread's Progress (or a blocking
+// call, or the destructor), never inside the call that started it. A control thread of the client's
+// own keeps sessions and the routing table; it never touches what the caller sees. There is no
+// global state: a process may have many clients.
+//
+// Memory is the caller's: what a call reads or writes stays valid until its callback. Every call
+// ends: with its answer, with a typed error, or with DEADLINE_EXCEEDED once its time is over,
+// whatever dies meanwhile. An answer that comes later is dropped. Calls are tried again only as
+// retry.h says.
+//
+// Errors to expect: NOT_FOUND (no such chunk; or its holder restarted), OUT_OF_RANGE (records that
+// have not arrived), ALREADY_EXISTS (published before with other bytes), RESOURCE_EXHAUSTED (with
+// RetryAfter, transport/errors.h), UNAVAILABLE (no holder answers), DEADLINE_EXCEEDED,
+// INVALID_ARGUMENT.
+//
+// Driving it from an event loop: poll event_fd() for reading after Arm() returned true; when it is
+// readable, or Arm() returned false, call Progress.
+#ifndef LATENTD_CLIENT_CLIENT_H_
+#define LATENTD_CLIENT_CLIENT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/options.h"
+#include "client/query.h"
+#include "routing/ids.h"
+#include "routing/layout.h"
+#include "routing/routing_table.h"
+
+namespace latentd {
+
+// Names a call in flight; never reused by one client.
+enum class CallId : uint64_t {};
+
+class Client {
+ public:
+  using Done = std::function<void(absl::Status)>;
+  using AttendDone = std::function<void(absl::StatusOr<AttendAnswer>)>;
+  using StatDone = std::function<void(absl::StatusOr<std::vector<ChunkStat>>)>;
+  using EchoDone = std::function<void(absl::StatusOr<HolderTiming>)>;
+
+  // Connects to the first endpoint that answers and learns the layout and the table from it. Errors
+  // name every endpoint and what was wrong with it.
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(ClientOptions options);
+  // Calls in flight end with CANCELLED; sessions are closed.
+  virtual ~Client() = default;
+
+  // --- What it knows
+  virtual const Layout& layout() const = 0;
+  virtual LayoutHash layout_hash() const = 0;
+  // A snapshot; newer ones are taken up by Progress.
+  virtual std::shared_ptr<const RoutingTable> table() const = 0;
+  // "tcp/lo": how this client reaches a holder that it has spoken with.
+  virtual std::string TransportsTo(const Holder& holder) const = 0;
+  virtual ClientCounters counters() const = 0;
+
+  // --- Calls that finish before they return. A timeout of zero is the options' default.
+  absl::Status Publish(const RecordRange& range, std::span<const std::byte> records,
+                       absl::Duration timeout = {});
+  // Ends a chunk: it has `tokens` tokens in every layer, and `checksum` as
+  // transport/record_checksum.h has it.
+  absl::Status Seal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum,
+                    absl::Duration timeout = {});
+  absl::StatusOr<AttendAnswer> Attend(const AttendQuery& query, absl::Duration timeout = {});
+  absl::Status Fetch(const RecordRange& range, std::span<std::byte> records,
+                     absl::Duration timeout = {});
+  // Keeps chunks from being evicted for the duration of the lease, or until Release or the
+  // session's end.
+  absl::Status Pin(std::span<const ChunkId> chunks, absl::Duration lease,
+                   absl::Duration timeout = {});
+  absl::Status Release(std::span<const ChunkId> chunks, absl::Duration timeout = {});
+  absl::StatusOr<std::vector<ChunkStat>> Stat(std::span<const ChunkId> chunks,
+                                              absl::Duration timeout = {});
+  // Sends `payload` to a holder and has `reply_bytes` sent back: measures the wire.
+  absl::StatusOr<HolderTiming> Echo(const Holder& holder, std::span<const std::byte> payload,
+                                    uint64_t reply_bytes, absl::Duration timeout = {});
+
+  // --- The same calls, answered by callback
+  virtual CallId StartPublish(const RecordRange& range, std::span<const std::byte> records,
+                              absl::Duration timeout, Done done) = 0;
+  virtual CallId StartSeal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum,
+                           absl::Duration timeout, Done done) = 0;
+  virtual CallId StartAttend(const AttendQuery& query, absl::Duration timeout, AttendDone done) = 0;
+  virtual CallId StartFetch(const RecordRange& range, std::span<std::byte> records,
+                            absl::Duration timeout, Done done) = 0;
+  virtual CallId StartPin(std::span<const ChunkId> chunks, absl::Duration lease,
+                          absl::Duration timeout, Done done) = 0;
+  virtual CallId StartRelease(std::span<const ChunkId> chunks, absl::Duration timeout,
+                              Done done) = 0;
+  virtual CallId StartStat(std::span<const ChunkId> chunks, absl::Duration timeout,
+                           StatDone done) = 0;
+  virtual CallId StartEcho(const Holder& holder, std::span<const std::byte> payload,
+                           uint64_t reply_bytes, absl::Duration timeout, EchoDone done) = 0;
+  // The call ends with CANCELLED, unless it has ended.
+  virtual void Cancel(CallId call) = 0;
+
+  // --- Turning
+  // Moves everything on and runs callbacks; never blocks. Returns whether anything happened.
+  virtual bool Progress() = 0;
+  // Readable when Progress has something to do, once Arm returned true.
+  virtual int event_fd() const = 0;
+  virtual bool Arm() = 0;
+  // Progresses until `stop` returns true, sleeping when nothing happens. `stop` is asked after
+  // every turn.
+  virtual void RunUntil(const std::function<bool()>& stop) = 0;
+  virtual size_t in_flight() const = 0;
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_CLIENT_CLIENT_H_

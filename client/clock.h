@@ -1,0 +1,21 @@
+// The clock of the data path: steady, in nanoseconds, cheap to read.
+#ifndef LATENTD_CLIENT_CLOCK_H_
+#define LATENTD_CLIENT_CLOCK_H_
+
+#include <chrono>
+#include <cstdint>
+#include <limits>
+
+namespace latentd {
+
+inline constexpr uint64_t kNever = std::numeric_limits<uint64_t>::max();
+
+inline uint64_t SteadyNanos() {
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                   std::chrono::steady_clock::now().time_since_epoch())
+                                   .count());
+}
+
+}  // namespace latentd
+
+#endif  // LATENTD_CLIENT_CLOCK_H_

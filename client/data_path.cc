@@ -1,0 +1,344 @@
+#include "client/data_path.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "routing/lane_choice.h"
+#include "transport/errors.h"
+
+namespace latentd {
+namespace {
+
+constexpr uint16_t kNotChosen = std::numeric_limits<uint16_t>::max();
+
+std::string NameOf(const LaneLink& link) {
+  return absl::StrCat("node ", link.node, " lane ", link.lane);
+}
+
+// Of HELLO, PING and ECHO the layout is no matter.
+bool CarriesLayout(wire::Opcode opcode) {
+  return opcode != wire::Opcode::kHello && opcode != wire::Opcode::kPing &&
+         opcode != wire::Opcode::kEcho;
+}
+
+}  // namespace
+
+DataPath::DataPath(Worker* worker, DataPathOptions options)
+    : worker_(worker), options_(std::move(options)) {
+  const std::weak_ptr<int> alive = alive_;
+  worker_->SetHandler(wire::kReplyAm, [this, alive](IncomingMessage message) {
+    if (!alive.expired()) OnReply(std::move(message));
+  });
+  worker_->SetHandler(wire::kRequestAm, [this, alive](IncomingMessage message) {
+    if (!alive.expired()) OnRequest(message);
+  });
+}
+
+DataPath::~DataPath() {
+  for (auto& [id, node] : nodes_) {
+    for (const auto& link : node.links)
+      FailLink(*link, absl::CancelledError("the client is closing"));
+  }
+  // UCX finishes what it was still sending once its endpoints are closed.
+  const uint64_t give_up_ns = SteadyNanos() + 1'000'000'000;
+  const auto sending = [](const auto& entry) { return entry.second->sending; };
+  while (SteadyNanos() < give_up_ns) {
+    closing_.clear();
+    worker_->Progress();
+    if (std::none_of(exchanges_.begin(), exchanges_.end(), sending)) break;
+  }
+}
+
+void DataPath::SetSession(const SessionInfo& session) {
+  Node& node = nodes_[session.node];
+  if (!node.links.empty() && node.session.token == session.token) {
+    node.in_doubt = false;
+    for (auto& link : node.links) {
+      // Exchanges of the failed link keep the old one.
+      if (link->state == LaneLink::State::kFailed)
+        link = std::make_shared<LaneLink>(session, link->lane);
+    }
+    return;
+  }
+  for (const auto& link : node.links) {
+    FailLink(*link,
+             absl::UnavailableError(absl::StrCat(NameOf(*link), ": its session was replaced")));
+  }
+  node = Node{.session = session};
+  for (uint32_t lane = 0; lane < session.lanes.size(); ++lane) {
+    node.links.push_back(std::make_shared<LaneLink>(session, lane));
+    node.lane_weights.push_back(session.lanes[lane].cache_bytes);
+  }
+  if (session.lanes.size() > 1) node.lane_of_slot.assign(kSlotCount, kNotChosen);
+}
+
+void DataPath::DropSession(const NodeId& id, const absl::Status& why) {
+  const auto found = nodes_.find(id);
+  if (found == nodes_.end()) return;
+  found->second.in_doubt = true;
+  for (const auto& link : found->second.links) FailLink(*link, why);
+}
+
+const SessionInfo* DataPath::FindSession(const NodeId& id) const {
+  const auto found = nodes_.find(id);
+  return found == nodes_.end() || found->second.in_doubt ? nullptr : &found->second.session;
+}
+
+std::optional<TokenBits> DataPath::DoubtedToken(const NodeId& id) const {
+  const auto found = nodes_.find(id);
+  if (found == nodes_.end() || !found->second.in_doubt) return std::nullopt;
+  return found->second.session.token;
+}
+
+uint32_t DataPath::LaneOf(const NodeId& id, Slot slot) {
+  Node& node = nodes_.at(id);
+  if (node.lane_of_slot.empty()) return 0;
+  uint16_t& lane = node.lane_of_slot[ToInt(slot)];
+  if (lane == kNotChosen) lane = static_cast<uint16_t>(LaneOfSlot(slot, node.lane_weights));
+  return lane;
+}
+
+std::string DataPath::TransportsTo(const NodeId& id, uint32_t lane) const {
+  const auto found = nodes_.find(id);
+  if (found == nodes_.end() || lane >= found->second.links.size()) return "";
+  const auto& endpoint = found->second.links[lane]->endpoint;
+  return endpoint == nullptr ? "" : endpoint->Transports();
+}
+
+uint64_t DataPath::Submit(const NodeId& id, uint32_t lane, Outgoing out, Epoch epoch,
+                          uint64_t deadline_ns, uint64_t reuse_id) {
+  const std::shared_ptr<LaneLink>& link = nodes_.at(id).links.at(lane);
+  auto owned = std::make_unique<Exchange>();
+  Exchange& exchange = *owned;
+  // An earlier attempt that UCX is still sending keeps its id to itself.
+  exchange.id = reuse_id != 0 && !exchanges_.contains(reuse_id) ? reuse_id : next_id_++;
+  exchange.serial = next_serial_++;
+  exchange.out = std::move(out);
+  exchange.link = link;
+  exchange.epoch = epoch;
+  exchange.deadline_ns = deadline_ns;
+  const uint64_t exchange_id = exchange.id;
+  exchanges_[exchange_id] = std::move(owned);
+
+  if (link->state == LaneLink::State::kFailed) {
+    Fail(exchange, link->failure);
+  } else if (link->waiting.size() >= options_.max_waiting) {
+    Fail(exchange, WithRetryAfter(absl::ResourceExhaustedError(
+                                      absl::StrCat(NameOf(*link), ": ", link->waiting.size(),
+                                                   " requests wait for their turn")),
+                                  absl::Milliseconds(10)));
+  } else {
+    link->waiting.push_back(exchange_id);
+    if (link->state == LaneLink::State::kIdle) Greet(link);
+    if (link->state == LaneLink::State::kBound) Pump(*link);
+  }
+  return exchange_id;
+}
+
+void DataPath::Abandon(uint64_t id) {
+  const auto found = exchanges_.find(id);
+  if (found == exchanges_.end() || found->second->result.has_value()) return;
+  Exchange& exchange = *found->second;
+  const std::shared_ptr<LaneLink> link = exchange.link;
+  std::erase(link->waiting, id);
+  const bool stuck = exchange.reads_caller_memory();
+  Fail(exchange, absl::CancelledError("given up by the caller"));
+  // Only closing the endpoint takes a message back that the peer has not fetched.
+  if (stuck) {
+    FailLink(*link, absl::UnavailableError(absl::StrCat(
+                        NameOf(*link), ": connection reset: it did not take a request in time")));
+  }
+}
+
+bool DataPath::Progress(uint64_t now_ns, std::vector<ExchangeResult>* results) {
+  now_ns_ = now_ns;
+  closing_.clear();
+  unsigned events = worker_->Progress();
+  for (size_t i = 0; i < to_pump_.size(); ++i) Pump(*to_pump_[i]);
+  to_pump_.clear();
+  if (now_ns >= checked_liveness_ns_ + options_.liveness.ping_after_ns / 4) CheckLiveness(now_ns);
+  events += results_.size();
+  for (ExchangeResult& result : results_) results->push_back(std::move(result));
+  results_.clear();
+  return events > 0;
+}
+
+uint64_t DataPath::next_timer_ns() const {
+  for (const auto& [id, node] : nodes_) {
+    for (const auto& link : node.links) {
+      if (link->outstanding > 0) return checked_liveness_ns_ + options_.liveness.ping_after_ns / 4;
+    }
+  }
+  return kNever;
+}
+
+void DataPath::CheckLiveness(uint64_t now_ns) {
+  checked_liveness_ns_ = now_ns;
+  for (auto& [id, node] : nodes_) {
+    for (const auto& link : node.links) {
+      if (link->endpoint == nullptr) continue;
+      switch (link->CheckLiveness(options_.liveness, now_ns)) {
+        case LivenessStep::kNothing:
+          break;
+        case LivenessStep::kPing:
+          // Before HELLO is answered the peer takes nothing else.
+          if (link->state != LaneLink::State::kBound) break;
+          link->pinged_ns = now_ns;
+          ++counters_.pings_sent;
+          SendInternal(link, wire::Opcode::kPing);
+          break;
+        case LivenessStep::kGiveUp:
+          FailLink(*link, absl::UnavailableError(
+                              absl::StrCat(NameOf(*link), ": silent for ",
+                                           options_.liveness.dead_after_ns / 1'000'000, " ms")));
+          break;
+      }
+    }
+  }
+}
+
+void DataPath::Greet(const std::shared_ptr<LaneLink>& link) {
+  const std::weak_ptr<int> alive = alive_;
+  const std::weak_ptr<LaneLink> weak = link;
+  auto endpoint = worker_->Connect(link->worker_address, [this, alive, weak](absl::Status status) {
+    const auto failed = weak.lock();
+    if (alive.expired() || failed == nullptr) return;
+    FailLink(*failed, absl::UnavailableError(absl::StrCat(
+                          NameOf(*failed), ": connection lost: ", std::string(status.message()))));
+  });
+  if (!endpoint.ok()) {
+    FailLink(*link, absl::UnavailableError(absl::StrCat(NameOf(*link), ": cannot connect: ",
+                                                        std::string(endpoint.status().message()))));
+    return;
+  }
+  link->endpoint = *std::move(endpoint);
+  link->state = LaneLink::State::kGreeting;
+  SendInternal(link, wire::Opcode::kHello);
+}
+
+void DataPath::SendInternal(const std::shared_ptr<LaneLink>& link, wire::Opcode opcode) {
+  auto owned = std::make_unique<Exchange>();
+  Exchange& exchange = *owned;
+  exchange.id = next_id_++;
+  exchange.serial = next_serial_++;
+  exchange.internal = true;
+  exchange.link = link;
+  exchange.out.opcode = opcode;
+  // The link's liveness is the deadline of both.
+  exchange.deadline_ns = SteadyNanos() + options_.liveness.dead_after_ns;
+  if (opcode == wire::Opcode::kHello) {
+    BuildHello({}, &exchange.out.header);
+  } else {
+    BuildPing({}, &exchange.out.header);
+  }
+  exchanges_[exchange.id] = std::move(owned);
+  Send(exchange);
+}
+
+void DataPath::Pump(LaneLink& link) {
+  while (link.state == LaneLink::State::kBound && !link.waiting.empty()) {
+    const auto found = exchanges_.find(link.waiting.front());
+    if (found != exchanges_.end()) {
+      Exchange& exchange = *found->second;
+      if (!link.window.TryTake(exchange.window_bytes())) return;
+      exchange.in_window = true;
+      link.waiting.pop_front();
+      Send(exchange);
+    } else {
+      link.waiting.pop_front();
+    }
+  }
+}
+
+void DataPath::Send(Exchange& exchange) {
+  LaneLink& link = *exchange.link;
+  const uint64_t now_ns = SteadyNanos();
+  if (exchange.deadline_ns <= now_ns) {
+    Fail(exchange, absl::DeadlineExceededError("the deadline passed before the request was sent"));
+    return;
+  }
+  wire::RequestHeader header;
+  std::memcpy(&header, exchange.out.header.data(), sizeof(header));
+  header.request_id = exchange.id;
+  header.token_hi = link.token.hi;
+  header.token_lo = link.token.lo;
+  header.epoch = ToInt(exchange.epoch);
+  header.generation = ToInt(link.generation);
+  header.layout_hash = CarriesLayout(exchange.out.opcode) ? options_.wire.layout_hash : 0;
+  header.payload_bytes = exchange.out.payload.size();
+  const uint64_t left_us = (exchange.deadline_ns - now_ns) / 1000;
+  header.deadline_us =
+      static_cast<uint32_t>(std::min<uint64_t>(left_us, std::numeric_limits<uint32_t>::max()));
+  std::memcpy(exchange.out.header.data(), &header, sizeof(header));
+
+  exchange.sending = true;
+  exchange.counted = true;
+  exchange.sent_ns = now_ns;
+  link.Owed(now_ns);
+  const std::weak_ptr<int> alive = alive_;
+  link.endpoint->Send(
+      wire::kRequestAm, exchange.out.header, exchange.out.payload,
+      [this, alive, id = exchange.id, serial = exchange.serial](absl::Status status) {
+        if (!alive.expired()) Sent(id, serial, status);
+      });
+}
+
+void DataPath::Sent(uint64_t id, uint64_t serial, const absl::Status& status) {
+  Exchange* exchange = Find(id, serial);
+  if (exchange == nullptr) return;
+  exchange->sending = false;
+  if (!exchange->result.has_value() && !exchange->reported) {
+    if (!status.ok()) {
+      Fail(*exchange,
+           absl::UnavailableError(absl::StrCat(NameOf(*exchange->link),
+                                               ": cannot send: ", std::string(status.message()))));
+    }
+  } else if (!exchange->reported) {
+    Report(*exchange);
+  } else {
+    EraseIfDone(*exchange);
+  }
+}
+
+void DataPath::FailLink(LaneLink& link, const absl::Status& status) {
+  if (link.state == LaneLink::State::kFailed) return;
+  link.state = LaneLink::State::kFailed;
+  link.failure = status;
+  link.waiting.clear();
+  if (link.endpoint != nullptr) closing_.push_back(std::move(link.endpoint));
+  ++counters_.links_failed;
+  const auto node = nodes_.find(link.node);
+  if (node != nodes_.end() && node->second.session.token == link.token)
+    node->second.in_doubt = true;
+  // Failing one may erase it.
+  std::vector<uint64_t> ids;
+  for (const auto& [id, exchange] : exchanges_) {
+    if (exchange->link.get() == &link && !exchange->result.has_value() && !exchange->reported)
+      ids.push_back(id);
+  }
+  for (const uint64_t id : ids) {
+    if (const auto found = exchanges_.find(id); found != exchanges_.end())
+      Fail(*found->second, status);
+  }
+}
+
+Exchange* DataPath::Find(uint64_t id, uint64_t serial) {
+  const auto found = exchanges_.find(id);
+  return found == exchanges_.end() || found->second->serial != serial ? nullptr
+                                                                      : found->second.get();
+}
+
+LaneLink* DataPath::FindBySender(uint64_t sender) {
+  if (sender == 0) return nullptr;
+  for (auto& [id, node] : nodes_) {
+    for (const auto& link : node.links) {
+      if (link->sender == sender) return link.get();
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace latentd

@@ -1,0 +1,137 @@
+// `DataPath` moves requests to lanes and their answers back: connections and their liveness, HELLO,
+// the session's limits, matching answers, receiving payloads. It knows nothing of tables, holders,
+// retries or deadlines of calls; see dispatcher.h.
+//
+// Every Submit gives exactly one result, out of a later Progress. By then nothing reads the
+// caller's memory any more. Data thread only; nothing here blocks.
+#ifndef LATENTD_CLIENT_DATA_PATH_H_
+#define LATENTD_CLIENT_DATA_PATH_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "client/buffer_pool.h"
+#include "client/exchange.h"
+#include "client/lane_link.h"
+#include "client/session_info.h"
+#include "routing/ids.h"
+#include "transport/wire_parse.h"
+#include "transport/worker.h"
+
+namespace latentd {
+
+struct DataPathOptions {
+  LivenessRules liveness;
+  WireLimits wire;              // for reading answers
+  uint32_t max_waiting = 4096;  // requests that wait for their turn at one lane
+};
+
+struct DataPathCounters {
+  uint64_t late_answers = 0;  // nobody waited for them any more
+  uint64_t links_failed = 0;
+  uint64_t pings_sent = 0;
+  uint64_t pings_answered = 0;
+};
+
+class DataPath {
+ public:
+  // `worker` must outlive this.
+  DataPath(Worker* worker, DataPathOptions options);
+  // Fails what is left and lets go of the callers' memory; results are lost.
+  ~DataPath();
+  DataPath(const DataPath&) = delete;
+  DataPath& operator=(const DataPath&) = delete;
+
+  // --- Sessions
+  // A new session, or (the same token) a known one that is alive after all.
+  void SetSession(const SessionInfo& session);
+  // Requests to the node fail until there is a new session.
+  void DropSession(const NodeId& node, const absl::Status& why);
+  // Null while there is none, or its connection broke and nobody has asked since.
+  const SessionInfo* FindSession(const NodeId& node) const;
+  // The token of the session that is in doubt, if there is one.
+  std::optional<TokenBits> DoubtedToken(const NodeId& node) const;
+  // REQUIRES: a session.
+  uint32_t LaneOf(const NodeId& node, Slot slot);
+  // "tcp/lo" once connected, for reports.
+  std::string TransportsTo(const NodeId& node, uint32_t lane) const;
+
+  // --- Requests
+  // REQUIRES: FindSession(node). `reuse_id`, if not 0, is the id of an earlier attempt that has had
+  // its result.
+  uint64_t Submit(const NodeId& node, uint32_t lane, Outgoing out, Epoch epoch,
+                  uint64_t deadline_ns, uint64_t reuse_id = 0);
+  // Gives the request's result, CANCELLED, as soon as nothing reads the caller's memory.
+  void Abandon(uint64_t id);
+
+  // --- Turning
+  // Appends results. Returns whether anything happened.
+  bool Progress(uint64_t now_ns, std::vector<ExchangeResult>* results);
+  // Something is to be done at once, without waiting for the worker.
+  bool has_work() const { return !results_.empty() || !closing_.empty(); }
+  // When Progress must run though nothing arrives; kNever if there is no such time.
+  uint64_t next_timer_ns() const;
+  size_t in_flight() const { return exchanges_.size(); }
+
+  BufferPool& pool() { return pool_; }
+  size_t max_header_bytes() const { return worker_->max_header_bytes(); }
+  const DataPathCounters& counters() const { return counters_; }
+
+ private:
+  struct Node {
+    SessionInfo session;
+    bool in_doubt = false;
+    std::vector<std::shared_ptr<LaneLink>> links;  // one for each lane
+    std::vector<uint64_t> lane_weights;
+    std::vector<uint16_t> lane_of_slot;  // remembered; empty with one lane
+  };
+
+  void Greet(const std::shared_ptr<LaneLink>& link);
+  void Greeted(LaneLink& link, const ExchangeResult& result);
+  void SendInternal(const std::shared_ptr<LaneLink>& link, wire::Opcode opcode);
+  void Pump(LaneLink& link);
+  void Send(Exchange& exchange);
+  void Sent(uint64_t id, uint64_t serial, const absl::Status& status);
+
+  void OnReply(IncomingMessage message);
+  void OnRequest(const IncomingMessage& message);
+  // Checks an OK reply against what was asked.
+  static absl::Status CheckReply(const Exchange& exchange, const ParsedReply& reply);
+  void TakePayload(Exchange& exchange, ExchangeResult result, IncomingMessage message);
+  void Complete(Exchange& exchange, ExchangeResult result);
+  void Fail(Exchange& exchange, absl::Status status);
+  void Report(Exchange& exchange);
+  void EraseIfDone(Exchange& exchange);
+  void FailLink(LaneLink& link, const absl::Status& status);
+  void CheckLiveness(uint64_t now_ns);
+
+  Exchange* Find(uint64_t id, uint64_t serial);
+  LaneLink* FindBySender(uint64_t sender);
+
+  Worker* const worker_;
+  const DataPathOptions options_;
+  // Declared before what lends from it.
+  BufferPool pool_;
+  std::map<NodeId, Node> nodes_;
+  absl::flat_hash_map<uint64_t, std::unique_ptr<Exchange>> exchanges_;
+  std::vector<std::unique_ptr<Endpoint>> closing_;  // destroyed outside UCX's callbacks
+  std::vector<ExchangeResult> results_;
+  std::vector<std::shared_ptr<LaneLink>> to_pump_;
+  uint64_t next_id_ = 1;
+  uint64_t next_serial_ = 1;
+  uint64_t now_ns_ = 0;
+  uint64_t checked_liveness_ns_ = 0;
+  DataPathCounters counters_;
+  // Callbacks that the worker runs after this is gone find it expired.
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_CLIENT_DATA_PATH_H_

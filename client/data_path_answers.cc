@@ -1,0 +1,203 @@
+// DataPath: what arrives, and how exchanges end.
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/data_path.h"
+#include "transport/errors.h"
+#include "transport/wire_build.h"
+
+namespace latentd {
+namespace {
+
+// Partials are read as floats where they lie.
+bool IsAligned(std::span<const std::byte> bytes) {
+  return reinterpret_cast<uintptr_t>(bytes.data()) % alignof(float) == 0;
+}
+
+}  // namespace
+
+void DataPath::OnReply(IncomingMessage message) {
+  MessageOrigin origin;
+  absl::StatusOr<ParsedReply> reply =
+      ParseReply(message.header(), message.payload_bytes(), options_.wire, &origin);
+  if (!origin.request_id.has_value()) return;  // not ours to understand
+  const auto found = exchanges_.find(*origin.request_id);
+  if (found == exchanges_.end()) {
+    ++counters_.late_answers;
+    if (LaneLink* link = FindBySender(message.sender()); link != nullptr)
+      link->Heard(0, SteadyNanos());
+    return;
+  }
+  Exchange& exchange = *found->second;
+  LaneLink& link = *exchange.link;
+  // The answer of a holder that an earlier attempt asked, under the same id.
+  const bool other_sender =
+      link.sender != 0 && message.sender() != 0 && link.sender != message.sender();
+  if (exchange.result.has_value() || exchange.reported || exchange.receiving || !exchange.counted ||
+      other_sender) {
+    ++counters_.late_answers;
+    return;
+  }
+  // Only HELLO's answer introduces the sender: its id was never used before, so nothing late can be
+  // taken for it.
+  link.Heard(exchange.out.opcode == wire::Opcode::kHello ? message.sender() : 0, SteadyNanos());
+  if (!reply.ok()) {
+    Fail(exchange, absl::InternalError(
+                       absl::StrCat("an answer of node ", link.node,
+                                    " cannot be read: ", std::string(reply.status().message()))));
+    return;
+  }
+  ExchangeResult result;
+  result.header = reply->header;
+  result.bytes_received = message.header().size();
+  result.status = reply->status();
+  if (!result.status.ok()) {
+    Complete(exchange, std::move(result));
+    return;
+  }
+  if (absl::Status status = CheckReply(exchange, *reply); !status.ok()) {
+    Fail(exchange, std::move(status));
+    return;
+  }
+  result.body = std::move(reply->body);
+  TakePayload(exchange, std::move(result), std::move(message));
+}
+
+absl::Status DataPath::CheckReply(const Exchange& exchange, const ParsedReply& reply) {
+  const std::string who =
+      absl::StrCat("an answer of node ", exchange.link->node, " is not one to the request: ");
+  if (reply.opcode() != exchange.out.opcode) {
+    return absl::InternalError(absl::StrCat(who, "opcode ", reply.header.opcode, ", expected ",
+                                            static_cast<int>(exchange.out.opcode)));
+  }
+  if (reply.header.payload_bytes != exchange.out.reply_payload_bytes) {
+    return absl::InternalError(absl::StrCat(who, reply.header.payload_bytes,
+                                            " bytes of payload, expected ",
+                                            exchange.out.reply_payload_bytes));
+  }
+  wire::RequestHeader asked;
+  std::memcpy(&asked, exchange.out.header.data(), sizeof(asked));
+  if ((reply.header.flags & wire::kIncomplete) != 0 && (asked.flags & wire::kBestEffort) == 0) {
+    return absl::InternalError(absl::StrCat(who, "incomplete, which was not asked for"));
+  }
+  return absl::OkStatus();
+}
+
+void DataPath::TakePayload(Exchange& exchange, ExchangeResult result, IncomingMessage message) {
+  const uint64_t bytes = message.payload_bytes();
+  result.bytes_received += bytes;
+  if (bytes == 0) {
+    Complete(exchange, std::move(result));
+    return;
+  }
+  if (!message.eager_payload().empty() && IsAligned(message.eager_payload())) {
+    result.payload = ReplyPayload(std::move(message));
+    Complete(exchange, std::move(result));
+    return;
+  }
+  struct Receiving {
+    IncomingMessage message;
+    PooledBuffer buffer;
+    ExchangeResult result;
+  };
+  exchange.receiving = true;
+  auto receiving = std::make_shared<Receiving>(
+      Receiving{std::move(message), pool_.Take(bytes), std::move(result)});
+  const std::weak_ptr<int> alive = alive_;
+  receiving->message.ReceiveInto(
+      receiving->buffer.data(),
+      [this, alive, receiving, id = exchange.id, serial = exchange.serial](absl::Status status) {
+        if (alive.expired()) return;
+        Exchange* waiting = Find(id, serial);
+        if (waiting == nullptr || waiting->result.has_value() || waiting->reported) return;
+        if (!status.ok()) {
+          Fail(*waiting, absl::UnavailableError(absl::StrCat(
+                             "node ", waiting->link->node,
+                             ": its answer was cut off: ", std::string(status.message()))));
+          return;
+        }
+        receiving->result.payload = ReplyPayload(std::move(receiving->buffer));
+        Complete(*waiting, std::move(receiving->result));
+      });
+}
+
+void DataPath::Fail(Exchange& exchange, absl::Status status) {
+  ExchangeResult result;
+  result.status = std::move(status);
+  Complete(exchange, std::move(result));
+}
+
+void DataPath::Complete(Exchange& exchange, ExchangeResult result) {
+  LaneLink& link = *exchange.link;
+  result.id = exchange.id;
+  result.node = link.node;
+  result.lane = link.lane;
+  result.token = link.token;
+  result.sent_epoch = exchange.epoch;
+  result.rows = exchange.out.rows;
+  if (exchange.counted) {
+    result.rtt_ns = SteadyNanos() - exchange.sent_ns;
+    result.bytes_sent = exchange.out.header.size() + exchange.out.payload.size();
+    exchange.counted = false;
+    link.Settled();
+  }
+  if (exchange.in_window) {
+    exchange.in_window = false;
+    link.window.Give(exchange.window_bytes());
+    if (!link.waiting.empty()) to_pump_.push_back(exchange.link);
+  }
+  exchange.result = std::move(result);
+  if (!exchange.reads_caller_memory()) Report(exchange);
+}
+
+void DataPath::Report(Exchange& exchange) {
+  exchange.reported = true;
+  const std::shared_ptr<LaneLink> link = exchange.link;
+  if (exchange.internal) {
+    const bool hello = exchange.out.opcode == wire::Opcode::kHello;
+    const ExchangeResult result = *std::exchange(exchange.result, std::nullopt);
+    EraseIfDone(exchange);
+    if (hello) Greeted(*link, result);
+    return;
+  }
+  results_.push_back(*std::exchange(exchange.result, std::nullopt));
+  EraseIfDone(exchange);
+}
+
+void DataPath::EraseIfDone(Exchange& exchange) {
+  if (exchange.reported && !exchange.sending) exchanges_.erase(exchange.id);
+}
+
+void DataPath::Greeted(LaneLink& link, const ExchangeResult& result) {
+  if (link.state != LaneLink::State::kGreeting) return;
+  if (!result.status.ok()) {
+    FailLink(link, absl::Status(result.status.code(),
+                                absl::StrCat("node ", link.node, " lane ", link.lane, ": ",
+                                             std::string(result.status.message()))));
+    return;
+  }
+  link.state = LaneLink::State::kBound;
+  for (const auto& known : nodes_.at(link.node).links) {
+    if (known.get() == &link) to_pump_.push_back(known);
+  }
+}
+
+void DataPath::OnRequest(const IncomingMessage& message) {
+  WireLimits limits = options_.wire;
+  limits.layout_hash = 0;
+  const absl::StatusOr<ParsedRequest> request =
+      ParseRequest(message.header(), message.payload_bytes(), limits);
+  if (!request.ok() || request->opcode() != wire::Opcode::kPing) return;
+  LaneLink* link = FindBySender(message.sender());
+  if (link == nullptr || link->endpoint == nullptr) return;
+  link->Heard(0, SteadyNanos());
+  MessageBytes bytes;
+  BuildPlainReply(wire::Opcode::kPing, {.request_id = request->header.request_id}, &bytes);
+  link->endpoint->Send(wire::kReplyAm, bytes, {}, [](absl::Status) {});
+  ++counters_.pings_answered;
+}
+
+}  // namespace latentd

@@ -1,0 +1,47 @@
+// How a client is to behave. Plain values.
+#ifndef LATENTD_CLIENT_OPTIONS_H_
+#define LATENTD_CLIENT_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "client/tls_files.h"
+#include "routing/ids.h"
+
+namespace latentd {
+
+struct ClientOptions {
+  std::vector<std::string>
+      endpoints;  // "host:port" of one or more daemons; any will do to begin with
+  std::string
+      client_name;  // for the daemons' logs: "vllm-7f9c/worker-0"; empty: host and process id
+  TlsFiles tls;
+  std::vector<std::string> transports;  // of UCX; empty: whatever it finds
+  LayoutHash expected_layout{};         // 0: whatever the daemons have
+
+  absl::Duration connect_timeout = absl::Seconds(5);
+  absl::Duration call_timeout = absl::Seconds(10);  // of calls that name none
+
+  absl::Duration ping_after =
+      absl::Milliseconds(500);                   // a silent holder that owes an answer is asked ...
+  absl::Duration dead_after = absl::Seconds(2);  // ... and given up
+
+  // Blocking calls poll for this long before they sleep: cheaper than being woken when answers come
+  // in microseconds.
+  absl::Duration spin = absl::Microseconds(50);
+  uint32_t max_waiting_per_lane =
+      4096;  // requests that wait here for their turn, by the daemon's limits
+};
+
+struct ClientCounters {
+  uint64_t late_answers = 0;  // came after their call had ended
+  uint64_t connections_lost = 0;
+  uint64_t pings_sent = 0;
+  uint64_t pings_answered = 0;
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_CLIENT_OPTIONS_H_
