@@ -5,6 +5,18 @@
 #include "absl/strings/str_join.h"
 
 namespace latentd {
+namespace {
+
+bool IsSharedMemory(const std::string& transport) {
+  return transport == "shm" || transport == "sm" || transport == "mm" || transport == "posix" ||
+         transport == "sysv";
+}
+
+}  // namespace
+
+bool UsesSharedMemory(const ContextOptions& options) {
+  return std::any_of(options.transports.begin(), options.transports.end(), IsSharedMemory);
+}
 
 std::vector<UcxSetting> UcxSettings(const ContextOptions& options,
                                     const std::function<bool(const std::string&)>& environment) {
@@ -21,6 +33,14 @@ std::vector<UcxSetting> UcxSettings(const ContextOptions& options,
   const auto add = [&](const std::string& name, const std::string& value) {
     if (!environment(name)) settings.push_back({name, value});
   };
+  if (UsesSharedMemory(options)) {
+    // UCX hides that its shared memory can handle errors, and would then refuse it to endpoints
+    // that want to hear of a peer's death. With these, keepalive finds a dead peer by its process.
+    // What UCX has in mind stays true: a sender that dies while it writes leaves a hole in the
+    // receiver's queue. See README.md before asking for shm.
+    add("POSIX_ERROR_HANDLING", "y");
+    add("SYSV_ERROR_HANDLING", "y");
+  }
   // 20 s by default: a peer whose host vanished would hold its requests for that long.
   add("KEEPALIVE_INTERVAL", "1s");
   return settings;

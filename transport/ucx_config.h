@@ -23,6 +23,10 @@ struct UcxSetting {
 std::vector<UcxSetting> UcxSettings(const ContextOptions& options,
                                     const std::function<bool(const std::string&)>& environment);
 
+// Whether the options name one of UCX's shared-memory transports. Automatic never means them:
+// endpoints that hear of dead peers exclude them by default.
+bool UsesSharedMemory(const ContextOptions& options);
+
 }  // namespace latentd
 
 #endif  // LATENTD_TRANSPORT_UCX_CONFIG_H_

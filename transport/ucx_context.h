@@ -9,6 +9,7 @@
 #include <mutex>
 #include <vector>
 
+#include "transport/ucx_config.h"
 #include "transport/worker.h"
 #include "ucp/api/ucp.h"
 
@@ -23,13 +24,14 @@ struct RegisteredRange {
 class UcxContext : public Context, public std::enable_shared_from_this<UcxContext> {
  public:
   UcxContext(ucp_context_h handle, const ContextOptions& options)
-      : handle_(handle), cuda_(options.cuda) {}
+      : handle_(handle), cuda_(options.cuda), shared_memory_(UsesSharedMemory(options)) {}
   ~UcxContext() override;
   UcxContext(const UcxContext&) = delete;
   UcxContext& operator=(const UcxContext&) = delete;
 
   absl::StatusOr<std::shared_ptr<void>> RegisterMemory(void* base, size_t bytes) override;
   bool reports_peer_failure() const override { return true; }
+  bool receives_after_peer_death() const override { return !shared_memory_; }
 
   ucp_context_h handle() const { return handle_; }
   bool cuda() const { return cuda_; }
@@ -44,6 +46,7 @@ class UcxContext : public Context, public std::enable_shared_from_this<UcxContex
 
   const ucp_context_h handle_;
   const bool cuda_;
+  const bool shared_memory_;
   std::atomic<uint64_t> ranges_version_{0};
   mutable std::mutex mutex_;
   std::vector<RegisteredRange> ranges_;  // guarded by mutex_

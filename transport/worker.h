@@ -33,9 +33,11 @@ class Context {
   virtual ~Context() = default;
   // Registers memory for zero-copy use by every worker until the returned handle is destroyed.
   virtual absl::StatusOr<std::shared_ptr<void>> RegisterMemory(void* base, size_t bytes) = 0;
-  // Whether a dead peer is reported by UCX itself (false for shared memory, where only our own
-  // liveness sees it).
+  // Whether UCX reports a peer whose process or machine died (a peer that hangs: see liveness.h).
   virtual bool reports_peer_failure() const = 0;
+  // False with shared memory: a sender that dies while it writes can leave a hole in this worker's
+  // receive queue, behind which no other shared-memory peer is heard. The cure is a new Worker.
+  virtual bool receives_after_peer_death() const { return true; }
 };
 
 using SendCallback = std::function<void(absl::Status)>;
