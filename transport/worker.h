@@ -78,7 +78,9 @@ class IncomingMessage {
   bool is_eager() const;
   // Copies or pulls the payload into `dst` (payload_bytes() long, host or device), then calls
   // `done` once, never inside this call. `dst` must stay valid until then, and so must this
-  // message.
+  // message. A receive ends with an error when the connection to the sender fails, or when the
+  // endpoint that this worker made to the sender's worker is closed. REQUIRES such an endpoint: a
+  // sender without one that goes away half way leaves its receive pending.
   void ReceiveInto(void* dst, std::function<void(absl::Status)> done);
   // Opaque identity of the sending endpoint, equal for all messages of one connection; 0 when
   // unknown.
