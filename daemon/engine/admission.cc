@@ -1,64 +1,88 @@
 #include "daemon/engine/admission.h"
 
-#include <string_view>
-
 #include "absl/strings/str_cat.h"
 #include "transport/errors.h"
 
 namespace latentd {
 namespace {
 
-absl::Status TooManyRequests(const char* whose, uint32_t limit, absl::Duration retry) {
-  return WithRetryAfter(absl::ResourceExhaustedError(absl::StrCat(whose, " has its limit of ",
-                                                                  limit, " requests in flight")),
-                        retry);
+struct Bound {
+  const char* whose;
+  uint32_t requests;
+  uint64_t bytes;
+  absl::Duration retry;
+};
+
+void Add(Usage& usage, uint64_t bytes) {
+  ++usage.requests;
+  usage.bytes += bytes;
 }
 
-absl::Status CheckBytes(const char* whose, uint64_t used, uint64_t bytes, uint64_t limit,
-                        absl::Duration retry) {
-  if (bytes > limit) {
+void Remove(Usage& usage, uint64_t bytes) {
+  --usage.requests;
+  usage.bytes -= bytes;
+}
+
+absl::Status CheckBound(const InFlight& used, uint64_t bytes, const Bound& bound) {
+  const auto refuse = [&](const auto&... what) {
+    return WithRetryAfter(absl::ResourceExhaustedError(absl::StrCat(bound.whose, what...)),
+                          bound.retry);
+  };
+  if (bytes > bound.bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("a request of ", bytes,
-                                                     " payload bytes both ways; ", whose,
-                                                     " may have ", limit, " in flight"));
+                                                     " payload bytes both ways; ", bound.whose,
+                                                     " may have ", bound.bytes, " in flight"));
   }
-  if (used <= limit - bytes) return absl::OkStatus();
-  return WithRetryAfter(absl::ResourceExhaustedError(absl::StrCat(
-                            whose, " has ", used, " of ", limit, " payload bytes in flight; ",
-                            bytes, " more are too many")),
-                        retry);
-}
-
-}  // namespace
-
-absl::Status Admission::Admit(Usage& session, uint64_t bytes) {
-  if (session.requests >= limits_.session_requests) {
-    return TooManyRequests("the session", limits_.session_requests, limits_.session_retry);
+  if (used.working.requests >= bound.requests) {
+    return refuse(" has its limit of ", bound.requests, " requests in flight");
   }
-  if (absl::Status s = CheckBytes("the session", session.bytes, bytes, limits_.session_bytes,
-                                  limits_.session_retry);
-      !s.ok()) {
-    return s;
+  if (used.working.bytes > bound.bytes - bytes) {
+    return refuse(" has ", used.working.bytes, " of ", bound.bytes, " payload bytes in flight; ",
+                  bytes, " more are too many");
   }
-  if (lane_.requests >= limits_.lane_requests) {
-    return TooManyRequests("the lane", limits_.lane_requests, limits_.lane_retry);
-  }
-  if (absl::Status s =
-          CheckBytes("the lane", lane_.bytes, bytes, limits_.lane_bytes, limits_.lane_retry);
-      !s.ok()) {
-    return s;
-  }
-  for (Usage* usage : {&session, &lane_}) {
-    ++usage->requests;
-    usage->bytes += bytes;
+  constexpr uint64_t kFactor = Admission::kLeavingFactor;
+  if (used.leaving.requests >= kFactor * bound.requests ||
+      used.leaving.bytes / kFactor >= bound.bytes) {
+    return refuse(" has ", used.leaving.requests, " replies of ", used.leaving.bytes,
+                  " bytes that were not taken: read them first");
   }
   return absl::OkStatus();
 }
 
-void Admission::Release(Usage& session, uint64_t bytes) {
-  for (Usage* usage : {&session, &lane_}) {
-    --usage->requests;
-    usage->bytes -= bytes;
-  }
+}  // namespace
+
+absl::Status Admission::Admit(InFlight& session, uint64_t bytes) {
+  absl::Status s = CheckBound(session, bytes,
+                              {.whose = "the session",
+                               .requests = limits_.session_requests,
+                               .bytes = limits_.session_bytes,
+                               .retry = limits_.session_retry});
+  if (!s.ok()) return s;
+  s = CheckBound(lane_, bytes,
+                 {.whose = "the lane",
+                  .requests = limits_.lane_requests,
+                  .bytes = limits_.lane_bytes,
+                  .retry = limits_.lane_retry});
+  if (!s.ok()) return s;
+  Add(session.working, bytes);
+  Add(lane_.working, bytes);
+  return absl::OkStatus();
+}
+
+void Admission::StartLeaving(InFlight& session, uint64_t bytes) {
+  ReleaseWorking(session, bytes);
+  Add(session.leaving, bytes);
+  Add(lane_.leaving, bytes);
+}
+
+void Admission::ReleaseLeaving(InFlight& session, uint64_t bytes) {
+  Remove(session.leaving, bytes);
+  Remove(lane_.leaving, bytes);
+}
+
+void Admission::ReleaseWorking(InFlight& session, uint64_t bytes) {
+  Remove(session.working, bytes);
+  Remove(lane_.working, bytes);
 }
 
 }  // namespace latentd

@@ -1,9 +1,10 @@
-// A `Lane` is one thread that owns a device's share of the cache: a UCX worker, a latent store and an engine. It shares
-// nothing mutable with other lanes and takes no lock on the request path. It loops: progress UCX, admit requests, form
-// a batch, launch, collect completions, send replies; it polls while work is in flight and sleeps when idle.
+// A `Lane` is one thread that owns a device's share of the cache: a UCX worker, a latent store and
+// an engine. It shares nothing mutable with other lanes and takes no lock on the request path. It
+// loops: progress UCX, admit requests, form a batch, launch, collect completions, send replies; it
+// polls while work is in flight and sleeps when idle.
 //
-// Thread rule: every method here may be called from any thread; they post to the lane's mailbox or read snapshots.
-// Callbacks given to methods run on the lane thread and must be short.
+// Thread rule: every method here may be called from any thread; they post to the lane's mailbox or
+// read snapshots. Callbacks given to methods run on the lane thread and must be short.
 #ifndef LATENTD_DAEMON_LANE_LANE_H_
 #define LATENTD_DAEMON_LANE_LANE_H_
 
@@ -11,7 +12,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -19,58 +19,58 @@
 #include "daemon/lane/lane_options.h"
 #include "daemon/lane/lane_stats.h"
 #include "daemon/session/session.h"
+#include "daemon/store/chunk_info.h"
 #include "routing/routing_table.h"
 #include "transport/worker.h"
 
 namespace latentd {
 
-// One chunk as an operator sees it.
-struct ChunkInfo {
-  ChunkId id;
-  bool sealed = false;
-  uint32_t tokens = 0;  // sealed: its count; open: tokens arrived in every layer
-  uint32_t pages = 0;
-  uint32_t leases = 0;
-  absl::Duration idle;  // since last use
-  uint64_t checksum = 0;
-};
-
-struct ChunkListing {
-  std::vector<ChunkInfo> chunks;
-  uint64_t total = 0;
-};
-
 class Lane {
  public:
-  // Allocates the arena, makes the worker and the backend; starts no thread yet. Errors name the resource.
-  static absl::StatusOr<std::unique_ptr<Lane>> Create(LaneOptions options, std::shared_ptr<Context> context);
+  // Allocates the arena, makes the worker and the backend; starts no thread yet. Errors name the
+  // resource.
+  static absl::StatusOr<std::unique_ptr<Lane>> Create(LaneOptions options,
+                                                      std::shared_ptr<Context> context);
   // Stops the thread if it runs.
   virtual ~Lane() = default;
 
+  // Called, on the lane's thread, when a session ends here because its connection failed or its
+  // client fell silent. The lane has forgotten the session by then. Set before Start.
+  virtual void SetSessionLostCallback(std::function<void(SessionToken, absl::Status)> callback) {
+    (void)callback;
+  }
+
   virtual void Start() = 0;
-  // Waits for requests in flight until `deadline`, then fails what is left, closes endpoints and joins the thread.
-  // Returns DEADLINE_EXCEEDED if something was cut off (and says how many).
+  // Waits for requests in flight until `deadline` (of absl::Now()'s clock), then fails what is
+  // left, closes endpoints and joins the thread. Returns DEADLINE_EXCEEDED if something was cut off
+  // (and says how many).
   virtual absl::Status Stop(absl::Time deadline) = 0;
 
   virtual const std::string& worker_address() const = 0;
   virtual const LaneOptions& options() const = 0;
   // "cpu (AVX3_ZEN4, 2 threads)"
   virtual std::string DescribeBackend() const = 0;
+  // What UCX chose for the connection made last, "tcp/lo"; empty before the first.
+  virtual std::string Transports() const { return ""; }
 
-  // Makes a token valid. `done` runs once the lane knows it: only then may the token be given to the client.
+  // Makes a token valid. `done` runs once the lane knows it: only then may the token be given to
+  // the client. (A lane that has stopped runs it at once, and answers nobody.)
   virtual void AddSession(SessionGrant grant, std::function<void()> done) = 0;
-  // Ends a session: its requests in flight are dropped, its leases end, open chunks only it published are freed.
+  // Ends a session: its requests in flight are dropped, its leases end, open chunks only it
+  // published are freed.
   virtual void RemoveSession(SessionToken token, std::string reason) = 0;
   // Requests are checked against this table from now on.
   virtual void SetTable(std::shared_ptr<const RoutingTable> table) = 0;
-  // false: ATTEND and PUBLISH are answered UNAVAILABLE with a retry hint; FETCH, SEAL, STAT, RELEASE go on.
+  // false: ATTEND and PUBLISH are answered UNAVAILABLE with a retry hint; FETCH, SEAL, STAT,
+  // RELEASE go on.
   virtual void SetAdmitting(bool admitting) = 0;
   // Lists chunks whose id starts with `hex_prefix`, at most `limit`.
-  virtual void ListChunks(std::string hex_prefix, uint32_t limit, std::function<void(ChunkListing)> done) = 0;
+  virtual void ListChunks(std::string hex_prefix, uint32_t limit,
+                          std::function<void(ChunkListing)> done) = 0;
 
   virtual const LaneStats& stats() const = 0;
-  // Steady-clock time of the lane's last turn: the watchdog's evidence that it is alive. An idle lane still turns at
-  // least once a second.
+  // Steady-clock time of the lane's last turn: the watchdog's evidence that it is alive. An idle
+  // lane still turns at least once a second.
   virtual absl::Time last_turn() const = 0;
 };
 

@@ -15,7 +15,9 @@ namespace latentd {
 
 enum class IdlePolicy { kPoll, kSleep, kAdaptive };
 
-// Bounds of design.md section 4, rule 3. Beyond one of them: RESOURCE_EXHAUSTED at once, with a retry hint.
+// Bounds on what is in flight and on what one request may be. Beyond one of them:
+// RESOURCE_EXHAUSTED at once, with a retry hint where waiting helps. Bytes of a request in flight
+// are its payload's and its reply's payload's together.
 struct LaneLimits {
   uint32_t inflight_per_session = 64;
   uint64_t inflight_bytes_per_session = uint64_t{256} << 20;
@@ -25,7 +27,7 @@ struct LaneLimits {
   uint32_t rows_per_request = 16384;
   uint64_t payload_bytes_per_request = uint64_t{64} << 20;
   uint32_t sessions = 1024;
-  uint32_t chunks = 1 << 20;
+  uint32_t chunks = 1 << 20;  // in the lane's store
 };
 
 struct LaneOptions {
@@ -36,13 +38,16 @@ struct LaneOptions {
 
   std::string device = "cpu";
   uint64_t cache_bytes = 0;
-  int threads = 0;             // helper threads of the CPU backend, besides the lane's own
-  std::vector<int> cpus;       // pin the lane thread (and helpers) to these; empty = not pinned
-  // cache_bytes of every lane of the node, in lane order: which of the node's slots are this lane's.
+  int threads = 0;        // helper threads of the CPU backend, besides the lane's own
+  std::vector<int> cpus;  // pin the lane thread (and helpers) to these; empty = not pinned
+  // cache_bytes of every lane of the node, in lane order: which of the node's slots are this
+  // lane's.
   std::vector<uint64_t> all_lane_cache_bytes;
 
-  double high_watermark = 0.95;  // used share of pages above which unpinned sealed chunks are evicted ...
-  double low_watermark = 0.90;   // ... down to this
+  // Above this used share of pages, unpinned sealed chunks are evicted down to the other.
+  double high_watermark = 0.95;
+  double low_watermark = 0.90;
+  absl::Duration default_lease = absl::Minutes(1);  // when PIN names none
   absl::Duration max_lease = absl::Minutes(10);
 
   IdlePolicy idle = IdlePolicy::kAdaptive;

@@ -1,4 +1,5 @@
-// A lane's counters, written by the lane thread alone and read by anyone, without locks: metrics, status, load reports.
+// A lane's counters, written by the lane thread alone and read by anyone, without locks: metrics,
+// status, load reports.
 #ifndef LATENTD_DAEMON_LANE_LANE_STATS_H_
 #define LATENTD_DAEMON_LANE_LANE_STATS_H_
 
@@ -6,12 +7,16 @@
 #include <atomic>
 #include <cstdint>
 
+#include "transport/wire.h"
+
 namespace latentd {
 
 // A number with one writer: no read-modify-write instruction is needed.
 class SingleWriterCounter {
  public:
-  void Add(uint64_t n = 1) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+  void Add(uint64_t n = 1) {
+    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
   void Set(uint64_t n) { value_.store(n, std::memory_order_relaxed); }
   uint64_t Get() const { return value_.load(std::memory_order_relaxed); }
 
@@ -19,7 +24,8 @@ class SingleWriterCounter {
   std::atomic<uint64_t> value_{0};
 };
 
-// Durations in buckets of powers of two: bucket i counts durations below 2^i microseconds; the last is open.
+// Durations in buckets of powers of two: bucket i counts durations below 2^i microseconds; the last
+// is open.
 class LatencyHistogram {
  public:
   static constexpr int kBuckets = 24;
@@ -38,8 +44,15 @@ class LatencyHistogram {
   SingleWriterCounter sum_ns_;
 };
 
-inline constexpr int kOpcodeCount = 11;  // indexed by wire::Opcode
-inline constexpr int kErrorCodeCount = 24;  // canonical codes 0..16, then latentd's own from 17 (see WireCodeIndex)
+inline constexpr int kOpcodeCount = 11;     // indexed by wire::Opcode
+inline constexpr int kErrorCodeCount = 24;  // see WireCodeIndex
+
+// Where a code is counted: canonical codes 0..16 at their own value, latentd's own from 17 on.
+constexpr int WireCodeIndex(wire::Code code) {
+  const int value = static_cast<int>(code);
+  const int index = value < 100 ? value : value - 100 + 17;
+  return index < kErrorCodeCount ? index : kErrorCodeCount - 1;
+}
 
 struct LaneStats {
   // Requests.
@@ -69,9 +82,9 @@ struct LaneStats {
   SingleWriterCounter discarded_chunks;  // counter: open chunks of ended sessions
   SingleWriterCounter published_bytes;   // counter
   // Peers.
-  SingleWriterCounter endpoints;       // gauge
-  SingleWriterCounter peer_failures;   // counter: connection errors
-  SingleWriterCounter peer_timeouts;   // counter: alive connection, silent peer
+  SingleWriterCounter endpoints;        // gauge
+  SingleWriterCounter peer_failures;    // counter: connection errors
+  SingleWriterCounter peer_timeouts;    // counter: alive connection, silent peer
   SingleWriterCounter unauthenticated;  // counter
 };
 

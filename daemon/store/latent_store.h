@@ -126,6 +126,7 @@ class LatentStore {
   // Whether the session has leases or open chunks here.
   bool HoldsAnything(const SessionToken& session) const { return sessions_.contains(session); }
 
+  bool Contains(const ChunkId& id) const { return chunks_.contains(id); }
   std::optional<ChunkInfo> Stat(const ChunkId& id, absl::Time now) const;
   // Chunks whose id starts with these hexadecimal digits; anything else matches nothing.
   ChunkListing List(std::string_view hex_prefix, uint32_t limit, absl::Time now) const;

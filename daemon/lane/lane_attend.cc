@@ -1,0 +1,154 @@
+// ATTEND: chunks are looked up and pinned, rows are checked, and the engine does the rest.
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/lane/lane_impl.h"
+#include "daemon/lane/steady_time.h"
+#include "kernels/records.h"
+#include "kernels/validate.h"
+#include "transport/errors.h"
+#include "transport/wire_sizes.h"
+
+namespace latentd {
+
+void LaneImpl::Attend(LaneRequest& request) {
+  Problem problem;
+  if (absl::Status s = PrepareAttend(request, problem); !s.ok()) return Finish(request, s);
+  stats_.attend_rows.Add(uint64_t{problem.tokens} * problem.heads);
+  request.stage = LaneRequest::Stage::kComputing;
+  engine_->Add({.job = request.serial,
+                .session = request.session->key,
+                .deadline = request.deadline,
+                .problem = problem});
+}
+
+absl::Status LaneImpl::PrepareAttend(LaneRequest& request, Problem& problem) {
+  const auto& attend = std::get<AttendRequest>(request.parsed.body);
+  if (absl::Status s = AlignRows(request); !s.ok()) return s;
+  if (absl::Status s = CheckRows(request); !s.ok()) return s;
+  if (absl::Status s = ResolveChunks(request); !s.ok()) return s;
+  const wire::AttendBody& body = attend.attend;
+  const OutFormat format = attend.out_fp32 ? OutFormat::kFp32 : OutFormat::kBf16;
+  const Geometry geometry = options_.layout.geometry();
+  const uint64_t bytes = *AttendReplyBytes(body.tokens, body.heads, geometry, format);
+  request.reply = buffers_.Get(bytes);
+  if (request.reply.data() == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory for a reply of ", bytes, " bytes"));
+  }
+  std::byte* lse =
+      request.reply.data() + *AttendReplyLseOffset(body.tokens, body.heads, geometry, format);
+  problem = {.layer = body.layer,
+             .tokens = body.tokens,
+             .heads = body.heads,
+             .scale = body.scale,
+             .groups = request.groups,
+             .segments = request.segments,
+             .rows = reinterpret_cast<const Bf16*>(request.payload.data()),
+             .out_format = format,
+             .out = request.reply.data(),
+             .lse = reinterpret_cast<float*>(lse)};
+  return ValidateProblem(problem, geometry);
+}
+
+// Rows are read where they arrived, as 16-bit values: a transport that does not align them costs a
+// copy.
+absl::Status LaneImpl::AlignRows(LaneRequest& request) {
+  if (reinterpret_cast<uintptr_t>(request.payload.data()) % alignof(Bf16) == 0) {
+    return absl::OkStatus();
+  }
+  request.received = buffers_.Get(request.payload.size());
+  if (request.received.data() == nullptr) {
+    return absl::ResourceExhaustedError("no memory for the rows");
+  }
+  std::memcpy(request.received.data(), request.payload.data(), request.payload.size());
+  request.payload = request.received.span();
+  return absl::OkStatus();
+}
+
+absl::Status LaneImpl::CheckRows(const LaneRequest& request) const {
+  const wire::AttendBody& body = std::get<AttendRequest>(request.parsed.body).attend;
+  const auto bad =
+      FirstNonFiniteRow(reinterpret_cast<const Bf16*>(request.payload.data()),
+                        uint64_t{body.tokens} * body.heads, options_.layout.geometry().row_width());
+  if (!bad.has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the row of token ", *bad / body.heads, ", head ",
+                                                 *bad % body.heads,
+                                                 " has a value that is not finite"));
+}
+
+absl::Status LaneImpl::ResolveChunks(LaneRequest& request) {
+  const auto& attend = std::get<AttendRequest>(request.parsed.body);
+  const absl::Time now = SteadyNow();
+  // first_segment[i]: segments that entries before i became. A chunk that best effort leaves out
+  // becomes none, and the clipping of the others does not depend on it.
+  absl::InlinedVector<uint32_t, 17> first_segment;
+  for (const wire::ChunkEntry& chunk : attend.chunks) {
+    first_segment.push_back(static_cast<uint32_t>(request.segments.size()));
+    const ChunkId id = {.hi = chunk.chunk_hi, .lo = chunk.chunk_lo};
+    auto pin = store_->PinForAttend(id, attend.attend.layer, chunk.visible_tokens, now);
+    if (!pin.ok()) {
+      if (!attend.best_effort) return pin.status();
+      request.missing.push_back({.chunk_hi = chunk.chunk_hi,
+                                 .chunk_lo = chunk.chunk_lo,
+                                 .code = static_cast<uint16_t>(ToWireCode(pin.status()))});
+      continue;
+    }
+    request.pins.push_back(*pin);
+    request.segments.push_back({.page_ids = pin->page_ids,
+                                .visible_tokens = chunk.visible_tokens,
+                                .tokens_after = chunk.tokens_after});
+  }
+  first_segment.push_back(static_cast<uint32_t>(request.segments.size()));
+  for (const wire::GroupEntry& group : attend.groups) {
+    const uint32_t first = first_segment[group.first_chunk];
+    request.groups.push_back({.first_token = group.first_token,
+                              .tokens = group.tokens,
+                              .first_segment = first,
+                              .segments = first_segment[group.first_chunk + group.chunks] - first,
+                              .causal = group.causal != 0});
+  }
+  const size_t meta_bytes = request.missing.size() * sizeof(wire::MissingEntry);
+  if (sizeof(wire::ReplyHeader) + meta_bytes > worker_->max_header_bytes()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(request.missing.size(), " chunks are missing: more than one reply can list"));
+  }
+  return absl::OkStatus();
+}
+
+void LaneImpl::OnComputed(const EngineDone& done, absl::Time now) {
+  const auto it = requests_.find(done.job);
+  if (it == requests_.end()) return;
+  LaneRequest& request = *it->second;
+  if (done.started != absl::InfinitePast()) {
+    request.queue_ns = absl::ToInt64Nanoseconds(done.started - request.arrival);
+    request.compute_ns = done.compute_ns;
+    request.batch_rows = done.batch_rows;
+    stats_.queue_latency.Observe(request.queue_ns);
+    stats_.compute_latency.Observe(request.compute_ns);
+    stats_.attend_batched_requests.Add();
+  }
+  if (request.dropped) return Forget(request);
+  if (!done.status.ok()) {
+    if (absl::IsDeadlineExceeded(done.status)) stats_.deadline_dropped.Add();
+    return Finish(request, done.status);
+  }
+  wire::ReplyHeader header = ReplyTo(request.parsed.header.request_id);
+  request.reply_payload = request.reply.span();
+  header.payload_bytes = request.reply_payload.size();
+  header.queue_ns = request.queue_ns;
+  header.compute_ns = request.compute_ns;
+  header.batch_rows = request.batch_rows;
+  BuildAttendReply(header, request.missing, &scratch_);
+  SendReply(request, wire::Code::kOk);
+  stats_.attend_latency.Observe(absl::ToInt64Nanoseconds(now - request.arrival));
+}
+
+void LaneImpl::Unpin(LaneRequest& request) {
+  if (request.pins.empty()) return;
+  const absl::Time now = SteadyNow();
+  for (const ChunkPin& pin : request.pins) store_->Unpin(pin, now);
+  request.pins.clear();
+}
+
+}  // namespace latentd

@@ -1,0 +1,201 @@
+// The lane's inside. One class, one file for each kind of event:
+//     lane.cc             what other threads call
+//     lane_loop.cc        the thread's loop, stopping, housekeeping
+//     lane_sessions.cc    sessions begin, bind and end
+//     lane_liveness.cc    peers that fall silent
+//     lane_requests.cc    messages come in: parse, check, admit, receive, dispatch
+//     lane_attend.cc      ATTEND
+//     lane_publish.cc     PUBLISH, SEAL, FETCH
+//     lane_leases.cc      PIN, RELEASE, STAT, ECHO
+//     lane_replies.cc     answers go out
+// Everything private belongs to the lane's thread once it runs.
+#ifndef LATENTD_DAEMON_LANE_LANE_IMPL_H_
+#define LATENTD_DAEMON_LANE_LANE_IMPL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "daemon/engine/admission.h"
+#include "daemon/engine/engine.h"
+#include "daemon/lane/buffer_pool.h"
+#include "daemon/lane/idle_waiter.h"
+#include "daemon/lane/lane.h"
+#include "daemon/lane/lane_request.h"
+#include "daemon/lane/lane_session.h"
+#include "daemon/lane/log_gate.h"
+#include "daemon/lane/mailbox.h"
+#include "daemon/lane/slot_ownership.h"
+#include "daemon/store/latent_store.h"
+#include "transport/wire_build.h"
+#include "transport/wire_parse.h"
+
+namespace latentd {
+
+class LaneImpl : public Lane {
+ public:
+  struct Parts {
+    std::shared_ptr<Context> context;
+    std::unique_ptr<Mailbox> mailbox;
+    std::unique_ptr<Worker> worker;
+    std::unique_ptr<IdleWaiter> waiter;
+    std::unique_ptr<LatentStore> store;
+    std::shared_ptr<void> registration;  // of the store's arena with UCX
+    std::unique_ptr<Engine> engine;
+  };
+
+  LaneImpl(LaneOptions options, Parts parts);
+  ~LaneImpl() override;
+
+  void SetSessionLostCallback(std::function<void(SessionToken, absl::Status)> callback) override;
+  void Start() override;
+  absl::Status Stop(absl::Time deadline) override;
+  const std::string& worker_address() const override { return address_; }
+  const LaneOptions& options() const override { return options_; }
+  std::string DescribeBackend() const override { return backend_; }
+  std::string Transports() const override;
+  void AddSession(SessionGrant grant, std::function<void()> done) override;
+  void RemoveSession(SessionToken token, std::string reason) override;
+  void SetTable(std::shared_ptr<const RoutingTable> table) override;
+  void SetAdmitting(bool admitting) override;
+  void ListChunks(std::string hex_prefix, uint32_t limit,
+                  std::function<void(ChunkListing)> done) override;
+  const LaneStats& stats() const override { return stats_; }
+  absl::Time last_turn() const override;
+
+ private:
+  using SessionPtr = std::shared_ptr<LaneSession>;
+
+  // lane_loop.cc
+  void Run();
+  bool Turn(absl::Time now);
+  bool DrainDue(absl::Time now) const;
+  void CutOff();
+  void TearDown();
+  void Housekeep(absl::Time now);
+  absl::Time NextWake(absl::Time now) const;
+  void UpdateGauges();
+
+  // lane_sessions.cc
+  void Add(SessionGrant grant);
+  void OnHello(IncomingMessage message, const ParsedRequest& request, absl::Time now);
+  absl::Status Bind(const SessionPtr& session, uint64_t sender, absl::Time now);
+  void OnConnectionFailed(const SessionToken& token, const absl::Status& status);
+  void LoseSession(SessionPtr session, absl::Status status);
+  void EndSession(const SessionPtr& session, std::string_view reason);
+  // The session that owns the token and speaks from this sender; null otherwise.
+  SessionPtr FindSession(const wire::RequestHeader& header, uint64_t sender) const;
+
+  // lane_liveness.cc
+  void CheckPeers(absl::Time now);
+  void CheckPeer(const SessionPtr& session, absl::Time now);
+  void SendPing(const SessionPtr& session, absl::Time now);
+  void OnReply(IncomingMessage message);
+  void Heard(LaneSession& session, absl::Time now);
+
+  // lane_requests.cc
+  void OnRequest(IncomingMessage message);
+  void OnUnreadable(IncomingMessage message, const MessageOrigin& origin, const absl::Status& why,
+                    absl::Time now);
+  absl::Status Check(const ParsedRequest& request) const;
+  absl::Status CheckState(const ParsedRequest& request) const;
+  absl::Status CheckTable(const wire::RequestHeader& header) const;
+  absl::Status CheckSlots(const ParsedRequest& request) const;
+  absl::Status CheckSize(const ParsedRequest& request) const;
+  void Accept(const SessionPtr& session, ParsedRequest parsed, IncomingMessage message,
+              absl::Time now);
+  void OnReceived(uint64_t serial, const absl::Status& status);
+  void Dispatch(LaneRequest& request);
+
+  // lane_attend.cc
+  void Attend(LaneRequest& request);
+  absl::Status PrepareAttend(LaneRequest& request, Problem& problem);
+  absl::Status ResolveChunks(LaneRequest& request);
+  absl::Status AlignRows(LaneRequest& request);
+  absl::Status CheckRows(const LaneRequest& request) const;
+  void OnComputed(const EngineDone& done, absl::Time now);
+  void Unpin(LaneRequest& request);
+
+  // lane_publish.cc
+  void Publish(LaneRequest& request);
+  void Seal(LaneRequest& request);
+  void Fetch(LaneRequest& request);
+
+  // lane_leases.cc
+  void Pin(LaneRequest& request);
+  void Release(LaneRequest& request);
+  void Stat(LaneRequest& request);
+  void Echo(LaneRequest& request);
+
+  // lane_replies.cc
+  wire::ReplyHeader ReplyTo(uint64_t request_id) const;
+  // Answers an admitted request, with an error or without meta.
+  void Finish(LaneRequest& request, const absl::Status& status);
+  // Sends scratch_ and request.reply_payload; the request goes when they have left.
+  void SendReply(LaneRequest& request, wire::Code code);
+  // Answers what was not admitted.
+  void SendNote(const SessionPtr& session, unsigned am_id, wire::Code code);
+  void SendError(const SessionPtr& session, wire::Opcode opcode, uint64_t request_id,
+                 const absl::Status& status);
+  // Answers a sender that has no session, and hears no more of it.
+  void Refuse(const IncomingMessage& message, wire::Opcode opcode, uint64_t request_id,
+              const absl::Status& status, absl::Time now);
+  void CountReply(wire::Code code);
+  // Ends a request: gives back its pins, buffers and admission.
+  void Forget(LaneRequest& request);
+
+  const LaneOptions options_;
+  const std::string address_;
+  const std::string backend_;
+  const WireLimits wire_limits_;
+  LaneStats stats_;
+
+  const std::shared_ptr<Context> context_;
+  const std::unique_ptr<Mailbox> mailbox_;
+  std::unique_ptr<LatentStore> store_;
+  std::shared_ptr<void> registration_;
+  BufferPool buffers_;
+  std::unique_ptr<Worker> worker_;
+  const std::unique_ptr<IdleWaiter> waiter_;
+  std::unique_ptr<Engine> engine_;
+  Admission admission_;
+
+  std::shared_ptr<const SlotOwnership> slots_;  // null before the first table
+  bool admitting_ = true;
+  std::function<void(SessionToken, absl::Status)> on_session_lost_;
+
+  absl::flat_hash_map<SessionToken, SessionPtr> sessions_;
+  absl::flat_hash_map<uint64_t, SessionPtr> by_sender_;  // bound ones
+  absl::flat_hash_map<uint64_t, std::unique_ptr<LaneRequest>> requests_;
+  std::vector<std::unique_ptr<LaneRequest>> spare_requests_;
+  uint64_t next_key_ = 1;
+  uint64_t next_serial_ = 1;
+  uint32_t unsent_notes_ = 0;
+
+  MessageBytes scratch_;  // the message being built
+  std::vector<EngineDone> done_;
+  LogGate log_gate_;
+  absl::Time next_housekeeping_ = absl::InfinitePast();
+  absl::Time last_housekeeping_ = absl::InfinitePast();
+
+  // Stopping.
+  bool stopping_ = false;
+  absl::Time stop_at_ = absl::InfiniteFuture();
+  absl::Status stop_status_;
+
+  std::thread thread_;
+  std::mutex stop_mutex_;  // Stop may be called twice
+  std::atomic<int64_t> last_turn_ns_{0};
+  mutable std::mutex transports_mutex_;
+  std::string transports_;
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_DAEMON_LANE_LANE_IMPL_H_

@@ -1,0 +1,56 @@
+// PUBLISH, SEAL, FETCH: records come in and go out. Copies are made on the lane's thread: a payload
+// is bounded, and copying it takes less time than it took to come.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/lane/lane_impl.h"
+#include "daemon/lane/steady_time.h"
+#include "transport/errors.h"
+
+namespace latentd {
+namespace {
+
+// When a full store may have room again: leases and open chunks go in human time, not in network
+// time.
+constexpr absl::Duration kFullRetry = absl::Milliseconds(50);
+
+ChunkId IdOf(const wire::RangeBody& body) { return {.hi = body.chunk_hi, .lo = body.chunk_lo}; }
+
+RecordRange RangeOf(const wire::RangeBody& body) {
+  return {.first_layer = body.first_layer,
+          .layers = body.layers,
+          .first_token = body.first_token,
+          .tokens = body.tokens};
+}
+
+}  // namespace
+
+void LaneImpl::Publish(LaneRequest& request) {
+  const wire::RangeBody& range = std::get<PublishRequest>(request.parsed.body).range;
+  absl::Status status = store_->Publish(IdOf(range), RangeOf(range), request.payload,
+                                        request.session->grant.token, SteadyNow());
+  if (absl::IsResourceExhausted(status)) status = WithRetryAfter(std::move(status), kFullRetry);
+  Finish(request, status);
+}
+
+void LaneImpl::Seal(LaneRequest& request) {
+  const wire::SealBody& seal = std::get<SealRequest>(request.parsed.body).seal;
+  Finish(request, store_->Seal({.hi = seal.chunk_hi, .lo = seal.chunk_lo}, seal.tokens,
+                               seal.checksum, SteadyNow()));
+}
+
+void LaneImpl::Fetch(LaneRequest& request) {
+  const wire::RangeBody& range = std::get<FetchRequest>(request.parsed.body).range;
+  const auto bytes = store_->FetchBytes(IdOf(range), RangeOf(range));
+  if (!bytes.ok()) return Finish(request, bytes.status());
+  request.reply = buffers_.Get(*bytes);
+  if (request.reply.data() == nullptr) {
+    return Finish(request, absl::ResourceExhaustedError(
+                               absl::StrCat("no memory for a reply of ", *bytes, " bytes")));
+  }
+  store_->Fetch(IdOf(range), RangeOf(range), request.reply.span(), SteadyNow());
+  request.reply_payload = request.reply.span();
+  Finish(request, absl::OkStatus());
+}
+
+}  // namespace latentd

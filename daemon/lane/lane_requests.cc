@@ -1,0 +1,248 @@
+// Messages come in: bytes -> checked request -> admitted request -> its handler. What fails a check
+// is answered here with a typed error.
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/lane/lane_impl.h"
+#include "daemon/lane/steady_time.h"
+#include "spdlog/spdlog.h"
+#include "transport/errors.h"
+
+namespace latentd {
+namespace {
+
+using wire::Opcode;
+
+// When to try a node again that is draining or not ready: others should have answered before.
+constexpr absl::Duration kUnavailableRetry = absl::Seconds(1);
+
+ChunkId IdOf(uint64_t hi, uint64_t lo) { return {.hi = hi, .lo = lo}; }
+
+// Control and measurement: they speak of no chunk.
+bool IsPlain(Opcode opcode) { return opcode == Opcode::kPing || opcode == Opcode::kEcho; }
+
+}  // namespace
+
+void LaneImpl::OnRequest(IncomingMessage message) {
+  if (worker_ == nullptr) return;  // it is being destroyed
+  const absl::Time now = SteadyNow();
+  stats_.bytes_received.Add(message.header().size() + message.payload_bytes());
+  MessageOrigin origin;
+  auto parsed = ParseRequest(message.header(), message.payload_bytes(), wire_limits_, &origin);
+  if (!parsed.ok()) return OnUnreadable(std::move(message), origin, parsed.status(), now);
+  stats_.requests[parsed->header.opcode].Add();
+  if (parsed->opcode() == Opcode::kHello) return OnHello(std::move(message), *parsed, now);
+
+  const SessionPtr session = FindSession(parsed->header, message.sender());
+  if (session == nullptr) {
+    return Refuse(message, parsed->opcode(), parsed->header.request_id,
+                  absl::UnauthenticatedError("no session with this token has said HELLO here"),
+                  now);
+  }
+  Heard(*session, now);
+  if (parsed->opcode() == Opcode::kPing) {
+    // Never queued, never refused: it asks whether this lane lives.
+    BuildPlainReply(Opcode::kPing, ReplyTo(parsed->header.request_id), &scratch_);
+    return SendNote(session, wire::kReplyAm, wire::Code::kOk);
+  }
+  if (absl::Status s = Check(*parsed); !s.ok()) {
+    if (absl::IsDeadlineExceeded(s)) stats_.deadline_dropped.Add();
+    return SendError(session, parsed->opcode(), parsed->header.request_id, s);
+  }
+  Accept(session, *std::move(parsed), std::move(message), now);
+}
+
+void LaneImpl::OnUnreadable(IncomingMessage message, const MessageOrigin& origin,
+                            const absl::Status& why, absl::Time now) {
+  // Bounds and layouts are a matter of agreement; the rest is a broken or a newer peer.
+  const bool malformed = absl::IsInvalidArgument(why) || absl::IsUnimplemented(why);
+  if (malformed) stats_.malformed_messages.Add();
+  const auto it = by_sender_.find(message.sender());
+  if (malformed && log_gate_.Open(now)) {
+    spdlog::warn(
+        "lane {}: message from {} cannot be read: {} ({} such messages held back)", options_.index,
+        it == by_sender_.end() ? "a peer without a session" : it->second->grant.client_name,
+        why.ToString(), log_gate_.TakeHeldBack());
+  }
+  if (!origin.request_id.has_value()) return;  // nobody to answer
+  const auto opcode = static_cast<Opcode>(origin.opcode);
+  if (it == by_sender_.end()) return Refuse(message, opcode, *origin.request_id, why, now);
+  Heard(*it->second, now);
+  SendError(it->second, opcode, *origin.request_id, why);
+}
+
+absl::Status LaneImpl::Check(const ParsedRequest& request) const {
+  if (request.header.deadline_us == 0) {
+    return absl::DeadlineExceededError("the deadline had passed when the request was sent");
+  }
+  if (absl::Status s = CheckState(request); !s.ok()) return s;
+  if (!IsPlain(request.opcode()) && request.opcode() != Opcode::kRelease) {
+    if (absl::Status s = CheckTable(request.header); !s.ok()) return s;
+    if (absl::Status s = CheckSlots(request); !s.ok()) return s;
+  }
+  return CheckSize(request);
+}
+
+absl::Status LaneImpl::CheckState(const ParsedRequest& request) const {
+  const bool is_new_work =
+      request.opcode() == Opcode::kAttend || request.opcode() == Opcode::kPublish;
+  if (stopping_) {
+    return WithRetryAfter(absl::UnavailableError(absl::StrCat("node ", options_.node_id,
+                                                              " is stopping: ask another holder")),
+                          kUnavailableRetry);
+  }
+  if (is_new_work && !admitting_) {
+    return WithRetryAfter(absl::UnavailableError(absl::StrCat("node ", options_.node_id,
+                                                              " is draining: ask another holder")),
+                          kUnavailableRetry);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LaneImpl::CheckTable(const wire::RequestHeader& header) const {
+  if (slots_ == nullptr) {
+    return WithRetryAfter(absl::UnavailableError(
+                              absl::StrCat("node ", options_.node_id, " has no routing table yet")),
+                          kUnavailableRetry);
+  }
+  const uint64_t epoch = ToInt(slots_->epoch());
+  if (header.epoch != epoch) {
+    return WrongEpochError(absl::StrCat("the request is of epoch ", header.epoch, ", node ",
+                                        options_.node_id, " of epoch ", epoch));
+  }
+  const uint64_t generation = ToInt(options_.generation);
+  if (header.generation != 0 && header.generation != generation) {
+    return WrongGenerationError(
+        absl::StrCat("the request means generation ", absl::Hex(header.generation), " of node ",
+                     options_.node_id, ", its memory is of generation ", absl::Hex(generation)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LaneImpl::CheckSlots(const ParsedRequest& request) const {
+  if (const auto* publish = std::get_if<PublishRequest>(&request.body)) {
+    return slots_->Check(IdOf(publish->range.chunk_hi, publish->range.chunk_lo));
+  }
+  if (const auto* seal = std::get_if<SealRequest>(&request.body)) {
+    return slots_->Check(IdOf(seal->seal.chunk_hi, seal->seal.chunk_lo));
+  }
+  if (const auto* fetch = std::get_if<FetchRequest>(&request.body)) {
+    return slots_->Check(IdOf(fetch->range.chunk_hi, fetch->range.chunk_lo));
+  }
+  if (const auto* attend = std::get_if<AttendRequest>(&request.body)) {
+    for (const wire::ChunkEntry& chunk : attend->chunks) {
+      if (absl::Status s = slots_->Check(IdOf(chunk.chunk_hi, chunk.chunk_lo)); !s.ok()) return s;
+    }
+  }
+  if (const auto* pin = std::get_if<PinRequest>(&request.body)) {
+    for (const wire::IdEntry& id : pin->ids) {
+      if (absl::Status s = slots_->Check(IdOf(id.chunk_hi, id.chunk_lo)); !s.ok()) return s;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LaneImpl::CheckSize(const ParsedRequest& request) const {
+  const LaneLimits& limits = options_.limits;
+  if (const auto* attend = std::get_if<AttendRequest>(&request.body)) {
+    const uint64_t rows = uint64_t{attend->attend.tokens} * attend->attend.heads;
+    if (rows > limits.rows_per_request) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "a request of ", rows, " rows; the limit is ", limits.rows_per_request, " a request"));
+    }
+  }
+  const uint64_t reply_bytes = ReplyPayloadBytes(request, wire_limits_);
+  if (reply_bytes > limits.payload_bytes_per_request) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a reply of ", reply_bytes, " payload bytes; the limit is ",
+                     limits.payload_bytes_per_request, " a request: ask for less at a time"));
+  }
+  return absl::OkStatus();
+}
+
+void LaneImpl::Accept(const SessionPtr& session, ParsedRequest parsed, IncomingMessage message,
+                      absl::Time now) {
+  const uint64_t bytes = message.payload_bytes() + ReplyPayloadBytes(parsed, wire_limits_);
+  if (absl::Status s = admission_.Admit(session->in_flight, bytes); !s.ok()) {
+    return SendError(session, parsed.opcode(), parsed.header.request_id, s);
+  }
+  std::unique_ptr<LaneRequest> owned;
+  if (spare_requests_.empty()) {
+    owned = std::make_unique<LaneRequest>();
+  } else {
+    owned = std::move(spare_requests_.back());
+    spare_requests_.pop_back();
+  }
+  LaneRequest& request = *owned;
+  request.serial = next_serial_++;
+  request.session = session;
+  request.parsed = std::move(parsed);
+  request.arrival = now;
+  request.deadline = now + absl::Microseconds(request.parsed.header.deadline_us);
+  request.admitted_bytes = bytes;
+  request.message = std::move(message);
+  session->requests.insert(request.serial);
+  requests_.emplace(request.serial, std::move(owned));
+
+  const uint64_t payload_bytes = request.message.payload_bytes();
+  if (payload_bytes == 0) return Dispatch(request);
+  if (request.message.is_eager()) {
+    request.payload = request.message.eager_payload();
+    return Dispatch(request);
+  }
+  request.received = buffers_.Get(payload_bytes);
+  if (request.received.data() == nullptr) {
+    return Finish(request, absl::ResourceExhaustedError(absl::StrCat("no memory for a payload of ",
+                                                                     payload_bytes, " bytes")));
+  }
+  request.payload = request.received.span();
+  request.message.ReceiveInto(
+      request.received.data(),
+      [this, serial = request.serial](const absl::Status& s) { OnReceived(serial, s); });
+}
+
+void LaneImpl::OnReceived(uint64_t serial, const absl::Status& status) {
+  const auto it = requests_.find(serial);
+  if (it == requests_.end()) return;
+  LaneRequest& request = *it->second;
+  if (request.dropped) return Forget(request);
+  if (!status.ok()) return Finish(request, status);
+  Dispatch(request);
+}
+
+void LaneImpl::Dispatch(LaneRequest& request) {
+  if (engine_ == nullptr) {  // a payload that came after the cut
+    return Finish(request, absl::UnavailableError("the node is stopping: ask another holder"));
+  }
+  if (request.deadline <= SteadyNow()) {
+    stats_.deadline_dropped.Add();
+    return Finish(request,
+                  absl::DeadlineExceededError("the deadline passed while the payload came"));
+  }
+  switch (request.parsed.opcode()) {
+    case Opcode::kPublish:
+      return Publish(request);
+    case Opcode::kSeal:
+      return Seal(request);
+    case Opcode::kAttend:
+      return Attend(request);
+    case Opcode::kFetch:
+      return Fetch(request);
+    case Opcode::kPin:
+      return Pin(request);
+    case Opcode::kRelease:
+      return Release(request);
+    case Opcode::kStat:
+      return Stat(request);
+    case Opcode::kEcho:
+      return Echo(request);
+    case Opcode::kHello:
+    case Opcode::kPing:
+      break;  // answered without admission
+  }
+  Finish(request, absl::InternalError(
+                      absl::StrCat("opcode ", request.parsed.header.opcode, " has no handler")));
+}
+
+}  // namespace latentd

@@ -1,0 +1,114 @@
+// Sessions begin (the process says so), bind (HELLO) and end (the process says so, or their
+// connection fails, or their peer falls silent).
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/lane/lane_impl.h"
+#include "daemon/lane/steady_time.h"
+#include "spdlog/spdlog.h"
+
+namespace latentd {
+
+void LaneImpl::Add(SessionGrant grant) {
+  const SessionToken token = grant.token;
+  if (sessions_.contains(token)) return;
+  auto session = std::make_shared<LaneSession>();
+  session->grant = std::move(grant);
+  session->key = next_key_++;
+  session->last_heard = SteadyNow();
+  sessions_.emplace(token, std::move(session));
+}
+
+LaneImpl::SessionPtr LaneImpl::FindSession(const wire::RequestHeader& header,
+                                           uint64_t sender) const {
+  const auto it = sessions_.find(SessionToken{header.token_hi, header.token_lo});
+  if (it == sessions_.end()) return nullptr;
+  const SessionPtr& session = it->second;
+  const bool is_its_voice =
+      session->state == LaneSession::State::kBound && session->sender == sender;
+  return is_its_voice ? session : nullptr;
+}
+
+void LaneImpl::OnHello(IncomingMessage message, const ParsedRequest& request, absl::Time now) {
+  const auto it = sessions_.find(SessionToken{request.header.token_hi, request.header.token_lo});
+  if (it == sessions_.end()) {
+    return Refuse(message, wire::Opcode::kHello, request.header.request_id,
+                  absl::UnauthenticatedError("no session has this token: open one over gRPC"), now);
+  }
+  const SessionPtr session = it->second;
+  if (absl::Status s = Bind(session, message.sender(), now); !s.ok()) {
+    return Refuse(message, wire::Opcode::kHello, request.header.request_id, s, now);
+  }
+  BuildHelloReply(ReplyTo(request.header.request_id),
+                  {.generation = ToInt(options_.generation), .lane = options_.index}, &scratch_);
+  SendNote(session, wire::kReplyAm, wire::Code::kOk);
+}
+
+absl::Status LaneImpl::Bind(const SessionPtr& session, uint64_t sender, absl::Time now) {
+  if (sender == 0) return absl::UnauthenticatedError("the transport does not say who is calling");
+  if (session->endpoint == nullptr) {
+    const SessionToken token = session->grant.token;
+    auto endpoint = worker_->Connect(
+        session->grant.worker_address,
+        [this, token](const absl::Status& status) { OnConnectionFailed(token, status); });
+    if (!endpoint.ok()) {
+      spdlog::warn("lane {}: session {}: cannot connect to its worker: {}", options_.index,
+                   session->grant.client_name, endpoint.status().ToString());
+      return endpoint.status();
+    }
+    session->endpoint = *std::move(endpoint);
+  }
+  // A client that reconnects says HELLO again from another sender: its latest voice counts.
+  if (session->sender != sender) {
+    const auto old = by_sender_.find(session->sender);
+    if (old != by_sender_.end() && old->second == session) by_sender_.erase(old);
+    session->sender = sender;
+  }
+  by_sender_[sender] = session;
+  session->state = LaneSession::State::kBound;
+  Heard(*session, now);
+  std::string transports = session->endpoint->Transports();
+  spdlog::info("lane {}: session {} connected by {}", options_.index, session->grant.client_name,
+               transports);
+  const std::lock_guard<std::mutex> lock(transports_mutex_);
+  transports_ = std::move(transports);
+  return absl::OkStatus();
+}
+
+void LaneImpl::OnConnectionFailed(const SessionToken& token, const absl::Status& status) {
+  const auto it = sessions_.find(token);
+  if (it == sessions_.end()) return;
+  stats_.peer_failures.Add();
+  LoseSession(it->second, status);
+}
+
+void LaneImpl::LoseSession(SessionPtr session, absl::Status status) {
+  EndSession(session, absl::StrCat("lost: ", status.ToString()));
+  if (on_session_lost_) on_session_lost_(session->grant.token, std::move(status));
+}
+
+void LaneImpl::EndSession(const SessionPtr& session, std::string_view reason) {
+  if (session->state == LaneSession::State::kEnded) return;
+  session->state = LaneSession::State::kEnded;
+  sessions_.erase(session->grant.token);
+  const auto bound = by_sender_.find(session->sender);
+  if (bound != by_sender_.end() && bound->second == session) by_sender_.erase(bound);
+  const std::vector<uint64_t> serials(session->requests.begin(), session->requests.end());
+  for (const uint64_t serial : serials) {
+    LaneRequest& request = *requests_.find(serial)->second;
+    request.dropped = true;
+    // What only waits in the queue goes at once; what is being written to goes when that is over.
+    if (request.stage == LaneRequest::Stage::kComputing && engine_ != nullptr &&
+        engine_->Cancel(serial)) {
+      Forget(request);
+    }
+  }
+  store_->EndSession(session->grant.token, SteadyNow());
+  // Sends in flight come back as failed in a later turn.
+  session->endpoint.reset();
+  spdlog::info("lane {}: session {} ended ({}), {} requests in flight", options_.index,
+               session->grant.client_name, reason, serials.size());
+}
+
+}  // namespace latentd
