@@ -1,0 +1,239 @@
+// Clients that die, freeze or are closed in the middle: the lane goes on, and what they held comes
+// back.
+#include <catch2/catch.hpp>
+
+#include <memory>
+#include <vector>
+
+#include "daemon/lane/lane.h"
+#include "daemon/lane/lane_test_client.h"
+
+namespace latentd {
+namespace {
+
+using Query = TestClient::Query;
+
+LaneOptions WideOptions() {
+  LaneOptions options = TestOptions();
+  options.layout = {.model = "wide", .layers = 1, .latent_width = 512, .rope_width = 64};
+  options.cache_bytes = 256 * options.layout.page_bytes();
+  options.ping_after = absl::Milliseconds(100);
+  options.dead_after = absl::Milliseconds(500);
+  return options;
+}
+
+const Query kHeavy = {
+    .scale = 0.01f, .heads = 64, .tokens = 8, .chunks = {TestClient::Entry(1, 64 * 32)}};
+
+// What the store has when nobody holds anything but chunk 1.
+struct Baseline {
+  explicit Baseline(LaneWorld& world) : world(world) {
+    world.Settle();
+    pages_free = world.stats().pages_free.Get();
+  }
+  bool Restored() const {
+    return world.Quiet() && world.stats().pages_free.Get() == pages_free &&
+           world.stats().chunks_open.Get() == 0 && world.stats().chunks_pinned.Get() == 0;
+  }
+  LaneWorld& world;
+  uint64_t pages_free = 0;
+};
+
+TEST_CASE("a client killed in the middle of publishing leaves nothing behind") {
+  LaneWorld world(WideOptions());
+  TestClient keeper(world);
+  keeper.Fill(1, 100);
+  const Baseline baseline(world);
+  auto client = std::make_unique<TestClient>(world);
+  const RecordRange range{0, 1, 0, 600};
+  REQUIRE(client->Publish(2, range).status().ok());
+  const auto records = TinyRecords(client->layout(), range);
+  for (uint64_t n = 3; n < 10; ++n) client->SendPublish(n, range, records);
+  for (int i = 0; i < 20; ++i) client->Progress();
+  client->Die();
+  CHECK(keeper.Until([&] { return world.lost == 1; }));
+  CHECK(keeper.Until([&] { return baseline.Restored(); }));
+  CHECK(world.stats().discarded_chunks.Get() >= 1);
+  CHECK(world.stats().peer_failures.Get() == 1);
+  CHECK(keeper.Attend({.chunks = {TestClient::Entry(1, 100)}}).status().ok());
+}
+
+TEST_CASE("a client killed in the middle of attending leaves nothing behind") {
+  LaneWorld world(WideOptions());
+  TestClient keeper(world);
+  keeper.Fill(1, 64 * 32);
+  const Baseline baseline(world);
+  auto client = std::make_unique<TestClient>(world);
+  REQUIRE(client->Pin({1}, 60'000).status().ok());
+  for (int i = 0; i < 30; ++i) client->SendAttend(kHeavy);
+  REQUIRE(client->Until([&] { return world.stats().requests_in_flight.Get() > 2; }));
+  client->Die();
+  CHECK(keeper.Until([&] { return world.lost == 1; }));
+  CHECK(keeper.Until([&] { return baseline.Restored(); }));
+  CHECK(keeper.Attend(kHeavy).status().ok());
+}
+
+TEST_CASE("a session that is closed in the middle of its work is dropped whole") {
+  LaneWorld world(WideOptions());
+  TestClient keeper(world);
+  keeper.Fill(1, 64 * 32);
+  const Baseline baseline(world);
+  TestClient client(world);
+  REQUIRE(client.Publish(2, 600).status().ok());
+  REQUIRE(client.Pin({1, 2}, 60'000).status().ok());
+  for (int i = 0; i < 30; ++i) client.SendAttend(kHeavy);
+  REQUIRE(client.Until([&] { return world.stats().requests_in_flight.Get() > 2; }));
+  world.lane->RemoveSession(client.token(), "closed by the test");
+  CHECK(client.Until([&] { return baseline.Restored(); }));
+  CHECK(world.lost == 0);
+  CHECK(keeper.Attend(kHeavy).status().ok());
+}
+
+TEST_CASE("an open chunk that is being attended may lose its publisher") {
+  LaneWorld world(WideOptions());
+  TestClient keeper(world);
+  const Baseline baseline(world);
+  TestClient publisher(world);
+  REQUIRE(publisher.Publish(1, 64 * 32).status().ok());
+  std::vector<uint64_t> ids;
+  for (int i = 0; i < 16; ++i) ids.push_back(keeper.SendAttend(kHeavy));
+  REQUIRE(keeper.Until([&] { return world.stats().requests_in_flight.Get() > 2; }));
+  world.lane->RemoveSession(publisher.token(), "closed by the test");
+  for (const uint64_t id : ids) {
+    const auto code = keeper.Take(id).code();
+    CHECK((code == wire::Code::kOk || code == wire::Code::kNotFound));
+  }
+  CHECK(keeper.Until([&] { return baseline.Restored(); }));
+}
+
+TEST_CASE("a frozen client is asked, given up in time, and what it held comes back") {
+  const std::string transport = GENERATE("tcp", "shm");
+  LaneWorld world(WideOptions(), transport);
+  TestClient keeper(world);
+  keeper.Fill(1, 64 * 32);
+  const Baseline baseline(world);
+  TestClient client(world);
+  REQUIRE(client.Publish(2, 100).status().ok());
+  REQUIRE(client.Pin({1}, 600'000).status().ok());
+  // From here on nobody turns the client's worker.
+  const absl::Time frozen = absl::Now();
+  CHECK(keeper.Until([&] { return world.lost == 1; }));
+  CHECK(absl::Now() - frozen < absl::Seconds(3));
+  CHECK(world.last_lost_hi == client.token().hi);
+  CHECK(world.stats().peer_timeouts.Get() == 1);
+  CHECK(keeper.Until([&] { return baseline.Restored(); }));
+  CHECK(keeper.Attend(kHeavy).status().ok());
+}
+
+TEST_CASE("a client frozen with answers under way does not keep their memory") {
+  LaneWorld world(WideOptions());
+  TestClient keeper(world);
+  keeper.Fill(1, 64 * 32);
+  const Baseline baseline(world);
+  TestClient client(world);
+  const RecordRange range{0, 1, 0, 64 * 32};
+  for (int i = 0; i < 12; ++i) client.SendAttend(kHeavy);
+  REQUIRE(client.Until([&] { return world.stats().requests_in_flight.Get() >= 4; }));
+  CHECK(keeper.Until([&] { return world.lost == 1; }));
+  CHECK(keeper.Until([&] { return baseline.Restored(); }));
+  CHECK(keeper.Fetch(1, range).status().ok());
+}
+
+TEST_CASE("a client frozen with a payload half way does not keep its memory") {
+  const std::string transport = GENERATE("tcp", "shm");
+  LaneWorld world(WideOptions(), transport);
+  TestClient keeper(world);
+  keeper.Fill(1, 100);
+  const Baseline baseline(world);
+  TestClient client(world);
+  const RecordRange range{0, 1, 0, 64 * 64};
+  const auto records = TinyRecords(client.layout(), range);
+  for (uint64_t n = 2; n < 5; ++n) client.SendPublish(n, range, records);
+  REQUIRE(client.Until([&] { return world.stats().requests[2].Get() >= 2; }));
+  CHECK(keeper.Until([&] { return world.lost == 1; }));
+  CHECK(keeper.Until([&] { return baseline.Restored(); }));
+  CHECK(keeper.Ping().status().ok());
+}
+
+TEST_CASE("a client that is quiet but answers PINGs keeps what it holds") {
+  LaneWorld world(WideOptions());
+  TestClient client(world);
+  client.Fill(1, 10);
+  REQUIRE(client.Pin({1}, 600'000).status().ok());
+  REQUIRE(client.Until([&] { return client.pings >= 5; }));
+  CHECK(world.lost == 0);
+  CHECK(world.stats().chunks_pinned.Get() == 1);
+}
+
+TEST_CASE("a client that holds nothing is left in peace, however long it is silent") {
+  LaneOptions options = WideOptions();
+  options.ping_after = absl::Milliseconds(20);
+  options.dead_after = absl::Milliseconds(60);
+  LaneWorld world(options);
+  TestClient client(world);
+  client.Fill(1, 10);
+  client.answers_pings = false;
+  const absl::Time until = absl::Now() + absl::Milliseconds(400);
+  client.Until([&] { return absl::Now() > until; });
+  CHECK(world.lost == 0);
+  CHECK(client.Ping().status().ok());
+}
+
+TEST_CASE("a client may come back with another connection") {
+  LaneWorld world(WideOptions());
+  TestClient client(world);
+  CHECK(client.Hello().status().ok());
+  CHECK(client.Ping().status().ok());
+}
+
+TEST_CASE("a stopping lane finishes what is in flight") {
+  LaneWorld world(WideOptions());
+  TestClient client(world);
+  client.Fill(1, 64 * 32);
+  std::vector<uint64_t> ids;
+  for (int i = 0; i < 8; ++i) ids.push_back(client.SendAttend(kHeavy));
+  REQUIRE(client.Until([&] { return world.stats().requests[4].Get() == 8; }));
+  absl::Status stopped;
+  std::atomic<bool> done = false;
+  std::thread stopper([&] {
+    stopped = world.lane->Stop(absl::Now() + absl::Seconds(20));
+    done = true;
+  });
+  for (const uint64_t id : ids) CHECK(client.Take(id).status().ok());
+  CHECK(client.Until([&] { return done.load(); }));
+  stopper.join();
+  CHECK(stopped.ok());
+  CHECK(world.Quiet());
+  // Nobody waits for a lane that is gone.
+  std::atomic<int> answered = 0;
+  world.lane->AddSession({}, [&] { ++answered; });
+  world.lane->ListChunks("", 1, [&](ChunkListing) { ++answered; });
+  CHECK(answered == 2);
+}
+
+TEST_CASE("a stopping lane that may not wait cuts off, says how much, and still answers") {
+  LaneWorld world(WideOptions());
+  TestClient client(world);
+  client.Fill(1, 64 * 32);
+  std::vector<uint64_t> ids;
+  for (int i = 0; i < 30; ++i) ids.push_back(client.SendAttend(kHeavy));
+  REQUIRE(client.Until([&] { return world.stats().requests[4].Get() == 30; }));
+  absl::Status stopped;
+  std::atomic<bool> done = false;
+  std::thread stopper([&] {
+    stopped = world.lane->Stop(absl::Now());
+    done = true;
+  });
+  CHECK(client.Until([&] { return done.load(); }));
+  stopper.join();
+  CHECK(stopped.code() == absl::StatusCode::kDeadlineExceeded);
+  CHECK(stopped.ToString().find("cut off") != std::string::npos);
+  int unavailable = 0;
+  for (const uint64_t id : ids) {
+    if (client.Has(id)) unavailable += client.Take(id).code() == wire::Code::kUnavailable;
+  }
+  CHECK(unavailable > 0);
+}
+
+}  // namespace
+}  // namespace latentd
