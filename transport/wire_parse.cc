@@ -139,13 +139,6 @@ absl::Status ParseBody(WireReader& meta, const WireLimits& limits, ParsedRequest
       auto& body = out->body.emplace<FetchRequest>();
       if (auto s = meta.Read("range body", &body.range); !s.ok()) return s;
       if (auto s = CheckRange(body.range, limits); !s.ok()) return s;
-      const auto reply =
-          RecordsBytes(body.range.layers, body.range.tokens, limits.geometry, limits.format);
-      if (!reply.has_value() || *reply > limits.max_payload_bytes) {
-        return absl::ResourceExhaustedError(absl::StrCat(
-            "range: got ", body.range.layers, " layers x ", body.range.tokens,
-            " tokens, expected an answer of at most ", limits.max_payload_bytes, " bytes"));
-      }
       return CheckPayload(header, 0, "FETCH carries none");
     }
     case Opcode::kPin: {
@@ -216,6 +209,12 @@ absl::StatusOr<ParsedRequest> ParseRequest(std::span<const std::byte> am_header,
   WireReader meta(am_header.subspan(header.header_bytes));
   if (auto s = ParseBody(meta, limits, &request); !s.ok()) return s;
   if (auto s = meta.ExpectEnd(); !s.ok()) return s;
+  // Refused here, a request costs nothing; an answer that nobody takes would cost its whole
+  // compute.
+  if (const uint64_t reply = ReplyPayloadBytes(request, limits); reply > limits.max_payload_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "reply payload_bytes: got ", reply, ", expected at most ", limits.max_payload_bytes));
+  }
   return request;
 }
 
