@@ -17,15 +17,16 @@ Bf16 LoadBf16(const std::byte* values, uint64_t index) {
   return value;
 }
 
-// The exponent of the smallest power of two s with amax / s <= 448. Not below 2^-126: a subnormal
-// scale would cost its readers their fast paths and gains nothing, for what it could tell apart is
-// below bf16's own smallest values.
+// The exponent of the smallest power of two s with amax / s <= 448, between two limits. Not below
+// -126: a subnormal scale would cost its readers their fast paths and gains nothing, for what it
+// could tell apart is below bf16's own smallest values. Not above 119: 448 * s has to be finite.
+// Values beyond that saturate, bf16's largest by an eighth.
 int ScaleExponent(float amax) {
   if (amax == 0) return 0;
   // amax = m * 2^e with m in [1, 2), and 448 = 1.75 * 2^8.
   const int e = std::ilogb(amax);
   const int exponent = std::ldexp(amax, -e) <= 1.75f ? e - 8 : e - 7;
-  return std::max(exponent, -126);
+  return std::clamp(exponent, -126, 119);
 }
 
 void QuantizeRecord(const Geometry& g, const std::byte* from, std::byte* to) {

@@ -4,6 +4,7 @@
 // every value within e4m3's 448. Powers of two make the scaling itself exact, so that quantising a
 // record that e4m3 already represents changes nothing. The rope part is copied. Relative error of a
 // latent value: at most 2^-4 of it, or 2^-10 of its scale if it is small beside its run's largest.
+// (Beyond 448 * 2^119, about 3e38, values saturate.)
 //
 // Pure functions: any thread. Nothing here allocates.
 #ifndef LATENTD_KERNELS_QUANTIZE_H_

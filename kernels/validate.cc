@@ -14,7 +14,12 @@ absl::Status Invalid(const Parts&... parts) {
 }
 
 absl::Status ValidateSegment(const Problem& problem, uint32_t group_index, uint32_t segment_index) {
-  const Segment& segment = problem.segments[segment_index];
+  const Segment& segment =
+      problem.segments[problem.groups[group_index].first_segment + segment_index];
+  if (segment.visible_tokens > kMaxSegmentTokens) {
+    return Invalid("group ", group_index, ", segment ", segment_index, ": ", segment.visible_tokens,
+                   " visible tokens, expected at most ", kMaxSegmentTokens);
+  }
   if (segment.visible_tokens > 0 && segment.page_ids == nullptr) {
     return Invalid("group ", group_index, ", segment ", segment_index, ": ", segment.visible_tokens,
                    " visible tokens but no pages");
@@ -40,7 +45,7 @@ absl::Status ValidateGroup(const Problem& problem, uint32_t group_index, uint32_
                    ", expected at most ", problem.segments.size());
   }
   for (uint32_t s = 0; s < group.segments; ++s) {
-    absl::Status status = ValidateSegment(problem, group_index, group.first_segment + s);
+    absl::Status status = ValidateSegment(problem, group_index, s);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();

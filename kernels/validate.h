@@ -13,6 +13,7 @@ namespace latentd {
 // small.
 inline constexpr uint32_t kMaxLatentWidth = 8192;
 inline constexpr uint32_t kMaxRopeWidth = 1024;
+inline constexpr uint32_t kMaxSegmentTokens = 1u << 30;
 
 // kInvalidArgument unless: latent_width is 1..kMaxLatentWidth, and a multiple of kFp8ScaleWidth for
 // fp8 records; rope_width is even (pairs are rotated) and at most kMaxRopeWidth; the format is

@@ -91,6 +91,12 @@ std::optional<WorkItem> Batch::Claim() {
   return WorkItem{false, left - 1};
 }
 
+const Tile* Batch::NextTile() const {
+  // The caller's own unfinished tile keeps the wave: what is left to claim are its tiles.
+  const uint32_t left = unclaimed();
+  return left == 0 ? nullptr : &plan_.tiles()[plan_.tiles().size() - left];
+}
+
 void Batch::MergeRows(uint32_t index) {
   const auto all = plan_.finish_rows();
   const size_t first = size_t{index} * kRowsPerMerge;

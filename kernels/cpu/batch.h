@@ -61,6 +61,10 @@ class Batch {
   const TileRow* rows(const Tile& tile) const { return plan_.rows(tile).data(); }
   const PieceStore& pieces() const { return pieces_; }
 
+  // The tile that would be claimed next, or null. Only for who has claimed a tile; others may be
+  // faster.
+  const Tile* NextTile() const;
+
   void FinishTile() { FinishItem(); }
   // Merges group `index` of kRowsPerMerge rows, and finishes it.
   void MergeRows(uint32_t index);

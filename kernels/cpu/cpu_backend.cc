@@ -57,13 +57,21 @@ class Worker {
     }
     const Tile& tile = batch_->tile(item_.index);
     const TileRow* rows = batch_->rows(tile);
-    kernels_.tile_page(shape_, tile, rows, batch_->pieces(), page_, scratch_);
+    kernels_.tile_page(shape_, tile, rows, batch_->pieces(), page_, NextPage(tile), scratch_);
     if (++page_ < tile.end_page) return;
     kernels_.end_tile(tile, rows, batch_->pieces(), scratch_);
     std::exchange(batch_, nullptr)->FinishTile();
   }
 
  private:
+  // What comes after this page: the tile's next, or the first of the tile that is likely to be ours
+  // then.
+  const std::byte* NextPage(const Tile& tile) const {
+    if (page_ + 1 < tile.end_page) return PageRecords(shape_, tile, page_ + 1);
+    const Tile* next = batch_->NextTile();
+    return next == nullptr ? nullptr : PageRecords(shape_, *next, next->first_page);
+  }
+
   static Batch* Oldest(std::span<const std::unique_ptr<Batch>> batches) {
     Batch* oldest = nullptr;
     uint64_t sequence = std::numeric_limits<uint64_t>::max();

@@ -30,20 +30,22 @@ constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
 template <uint32_t R, class Records>
 HWY_NOINLINE void ScoreTokens(const Records& records, uint32_t tokens, const float* queries,
-                              uint32_t width, float* scores) {
+                              uint32_t width, float* scores, Ahead& ahead) {
   // One row alone takes more tokens at a time: each sum is one chain of dependent additions.
   constexpr uint32_t kTokens = R == 1 ? 8 : 4;
+  Ahead mine = ahead;  // in registers
   for (uint32_t t = 0; t < tokens; t += kTokens) {
-    ScoreBlock<R, kTokens>(records, t, tokens, queries, width, scores);
+    ScoreBlock<R, kTokens>(records, t, tokens, queries, width, scores, mine);
   }
+  ahead = mine;
 }
 
 // ScoreTokens for a number of rows known at run time, at most R.
 template <uint32_t R, class Records>
 HWY_INLINE void ScoreRows(uint32_t rows, const Records& records, uint32_t tokens,
-                          const float* queries, uint32_t width, float* scores) {
-  if (rows == R) return ScoreTokens<R>(records, tokens, queries, width, scores);
-  if constexpr (R > 1) ScoreRows<R - 1>(rows, records, tokens, queries, width, scores);
+                          const float* queries, uint32_t width, float* scores, Ahead& ahead) {
+  if (rows == R) return ScoreTokens<R>(records, tokens, queries, width, scores, ahead);
+  if constexpr (R > 1) ScoreRows<R - 1>(rows, records, tokens, queries, width, scores, ahead);
 }
 
 // Most output values of one AccumulateColumns: a page's part of that width stays in the first-level
@@ -53,29 +55,31 @@ HWY_INLINE constexpr uint32_t ColumnWidth(uint32_t rows) { return (rows == 1 ? 8
 template <uint32_t R, class Records>
 HWY_NOINLINE void AccumulateColumns(const Records& records, uint32_t begin, uint32_t end,
                                     uint32_t k, uint32_t width, const float* weights,
-                                    const float* rescale, float* const* out) {
+                                    const float* rescale, float* const* out, Ahead& ahead) {
+  Ahead mine = ahead;
   if constexpr (R == 1) {
     for (; width >= 8 * N(); width -= 8 * N(), k += 8 * N()) {
-      AccumulateBlock<R, 4>(records, begin, end, k, weights, rescale, out);
+      AccumulateBlock<R, 4>(records, begin, end, k, weights, rescale, out, mine);
     }
   }
   for (; width >= 4 * N(); width -= 4 * N(), k += 4 * N()) {
-    AccumulateBlock<R, 2>(records, begin, end, k, weights, rescale, out);
+    AccumulateBlock<R, 2>(records, begin, end, k, weights, rescale, out, mine);
   }
   for (; width > 0; width -= 2 * N(), k += 2 * N()) {
-    AccumulateBlock<R, 1>(records, begin, end, k, weights, rescale, out);
+    AccumulateBlock<R, 1>(records, begin, end, k, weights, rescale, out, mine);
   }
+  ahead = mine;
 }
 
 template <uint32_t R, class Records>
 HWY_INLINE void AccumulateRows(uint32_t rows, const Records& records, uint32_t end, uint32_t k,
                                uint32_t width, const float* weights, const float* rescale,
-                               float* const* out) {
+                               float* const* out, Ahead& ahead) {
   if (rows == R) {
-    return AccumulateColumns<R>(records, 0, end, k, width, weights, rescale, out);
+    return AccumulateColumns<R>(records, 0, end, k, width, weights, rescale, out, ahead);
   }
   if constexpr (R > 1) {
-    AccumulateRows<R - 1>(rows, records, end, k, width, weights, rescale, out);
+    AccumulateRows<R - 1>(rows, records, end, k, width, weights, rescale, out, ahead);
   }
 }
 
@@ -159,7 +163,7 @@ void BeginTile(const KernelShape& shape, const Tile& tile, const TileRow* rows,
 template <class Records>
 HWY_INLINE void ComputePage(const KernelShape& shape, const Tile& tile, const TileRow* rows,
                             const PieceStore& pieces, uint32_t page, const Records& records,
-                            TileScratch& scratch) {
+                            Ahead ahead, TileScratch& scratch) {
   uint32_t tokens[kRowsPerTile];
   float* out[kRowsPerTile];
   for (uint32_t r = 0; r < tile.rows; ++r) {
@@ -170,7 +174,7 @@ HWY_INLINE void ComputePage(const KernelShape& shape, const Tile& tile, const Ti
     block = NextBlock(tile.rows - r);
     ScoreRows<kBlockRows>(block, records, *std::max_element(tokens + r, tokens + r + block),
                           scratch.queries() + r * shape.padded_row, shape.padded_row,
-                          scratch.scores() + r * kPageTokens);
+                          scratch.scores() + r * kPageTokens, ahead);
   }
   for (uint32_t r = 0; r < tile.rows; ++r) {
     scratch.rescale[r] = 1;
@@ -187,30 +191,33 @@ HWY_INLINE void ComputePage(const KernelShape& shape, const Tile& tile, const Ti
       // is not even multiplied by zero.
       const uint32_t common = *std::min_element(tokens + r, tokens + r + block);
       AccumulateRows<kBlockRows>(block, records, common, k, width,
-                                 scratch.scores() + r * kPageTokens, scratch.rescale + r, out + r);
+                                 scratch.scores() + r * kPageTokens, scratch.rescale + r, out + r,
+                                 ahead);
       for (uint32_t i = r; i < r + block; ++i) {
         if (tokens[i] == common) continue;
         AccumulateColumns<1>(records, common, tokens[i], k, width,
-                             scratch.scores() + i * kPageTokens, &kKeep, out + i);
+                             scratch.scores() + i * kPageTokens, &kKeep, out + i, ahead);
       }
     }
   }
 }
 
 void TilePage(const KernelShape& shape, const Tile& tile, const TileRow* rows,
-              const PieceStore& pieces, uint32_t page, TileScratch& scratch) {
-  const std::byte* first = shape.cache.arena + tile.page_ids[page] * shape.cache.page_bytes +
-                           tile.layer * shape.cache.layer_bytes;
+              const PieceStore& pieces, uint32_t page, const std::byte* next_page,
+              TileScratch& scratch) {
+  const std::byte* first = PageRecords(shape, tile, page);
+  Ahead ahead;
+  if (next_page != nullptr) ahead = {next_page, next_page + kPageTokens * shape.record_bytes};
   if (shape.path == RecordPath::kInPlace) {
-    ComputePage(shape, tile, rows, pieces, page, Bf16Records{first, shape.record_bytes}, scratch);
-    return;
+    const Bf16Records records{first, shape.record_bytes};
+    return ComputePage(shape, tile, rows, pieces, page, records, ahead, scratch);
   }
   uint32_t tokens = 0;
   for (uint32_t r = 0; r < tile.rows; ++r) tokens = std::max(tokens, TokensInPage(rows[r], page));
   DecodePage(shape, first, tokens, scratch);
   const Fp32Records decoded{reinterpret_cast<const std::byte*>(scratch.records()),
                             shape.padded_row * sizeof(float)};
-  ComputePage(shape, tile, rows, pieces, page, decoded, scratch);
+  ComputePage(shape, tile, rows, pieces, page, decoded, ahead, scratch);
 }
 
 void EndTile(const Tile& tile, const TileRow* rows, const PieceStore& pieces,

@@ -45,6 +45,12 @@ struct KernelShape {
   uint32_t padded_row = 0;  // padded latent + padded rope
 };
 
+// The records of a tile's chunk and layer in its page `page`.
+inline const std::byte* PageRecords(const KernelShape& shape, const Tile& tile, uint32_t page) {
+  return shape.cache.arena + tile.page_ids[page] * shape.cache.page_bytes +
+         tile.layer * shape.cache.layer_bytes;
+}
+
 KernelShape MakeKernelShape(const Geometry& geometry, RecordFormat format, const CacheView& cache);
 
 // One thread's buffers: about 190 KiB at the usual widths, so that they stay in the second-level
@@ -78,8 +84,9 @@ struct TileKernels {
   const char* name;
   void (*begin_tile)(const KernelShape&, const Tile&, const TileRow* rows, const PieceStore&,
                      TileScratch&);
+  // `next_page`: the records that this thread is likely to compute with next, or null; only a hint.
   void (*tile_page)(const KernelShape&, const Tile&, const TileRow* rows, const PieceStore&,
-                    uint32_t page, TileScratch&);
+                    uint32_t page, const std::byte* next_page, TileScratch&);
   void (*end_tile)(const Tile&, const TileRow* rows, const PieceStore&, TileScratch&);
   // Merges a row's pieces. False if a logit or an output left the range of fp32; out and lse are
   // then unspecified.

@@ -1,0 +1,717 @@
+// 64 rows over a run of blocks, by one CTA or by a cluster that shares the blocks.
+//
+// Two warpgroups hold the 64 x 512 output, half of its columns each (128 registers a thread). They
+// take the blocks in pairs: warpgroup 0 computes S and P of the even block, warpgroup 1 of the odd
+// one, and each multiplies both Ps with its columns of both blocks, so that one's softmax hides
+// behind the other's products. The running maximum passes from 0 to 1 and back within a pair:
+//
+//   warpgroup 0                                    warpgroup 1
+//   S0, m0 = max(m, S0)                            S1
+//   m0 to shared memory             -- max -->     m1 = max(m0, S1), P1 = exp2(S1 - m1)
+//   P0 = exp2(S0 - m0)             <-- P1, m1 --   P1 and m1 to shared memory
+//   O = O exp2(m - m0) + P0 V0[left]               O = O exp2(m - m1) + P1 V1[right]
+//   P0 exp2(m0 - m1) to shared memory  -- P0 -->
+//   O = O exp2(m0 - m1) + P1 V1[left]              O = O + P0 V0[right]
+//
+// P takes the place of its block's rope box, which only S reads. A third warpgroup loads, in parts
+// (left, right, rope) because each is free at another time: V0[left] and V1[right] in the middle of
+// a pair, the rest at its end.
+//
+// In a cluster each CTA takes an equal run of the blocks; at the end every one reads its share of
+// the columns from all of them through distributed shared memory.
+#include <algorithm>
+
+#include "kernels/cuda/blocks.cuh"
+#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/row_output.cuh"
+#include "kernels/cuda/throughput.h"
+#include "kernels/cuda/wgmma.cuh"
+#include "kernels/cuda/work.h"
+
+namespace latentd {
+namespace {
+
+using namespace ptx;  // NOLINT: one wrapper per instruction, all of them used here
+
+constexpr int kThreads = 384;
+constexpr int kMathThreads = 256;
+constexpr int kStages = 2;
+
+enum Part : uint32_t { kLeft = 0, kRight = 1, kRope = 2, kParts = 3 };
+
+// Named barriers.
+enum : uint32_t { kMaxReady = 1, kOddReady = 2, kEvenReady = 3, kGroup0 = 4, kMath = 6 };
+
+struct StageInfo {
+  uint32_t visible_tokens;
+  uint32_t tokens_after;
+  uint32_t first_token;
+  uint32_t unused;
+};
+
+struct alignas(1024) Shared {
+  std::byte q[kBlockBytes];
+  std::byte stage[kStages][kBlockBytes];
+  float even_max[kTileRows];
+  float pair_max[kTileRows];
+  float row_sum[2][kTileRows];
+  float lse[kTileRows];
+  StageInfo info[kStages];
+  uint64_t ready[kStages][kParts];
+  uint64_t free[kStages][kParts];
+};
+
+// After the last block the stages hold the CTA's answer for the rest of the cluster: rows of 512
+// bf16 values and 16 bytes that keep stores of eight rows off each other's banks; and weights.
+constexpr uint32_t kExchangeRowBytes = 2 * kLatentWidth + 16;
+constexpr uint32_t kWeightsOffset = kTileRows * kExchangeRowBytes;
+static_assert(kWeightsOffset + kMaxClusterSize * kTileRows * sizeof(float) <=
+              kStages * kBlockBytes);
+
+template <RecordFormat kFormat>
+struct Registers;
+// 256 and 128 threads; 65,536 registers. Dequantising wants some.
+template <>
+struct Registers<RecordFormat::kBf16> {
+  static constexpr int kMath = 232;
+  static constexpr int kLoad = 40;
+};
+template <>
+struct Registers<RecordFormat::kFp8> {
+  static constexpr int kMath = 208;
+  static constexpr int kLoad = 88;
+};
+
+struct Assignment {
+  WorkItem item;
+  WorkTile tile;
+  uint32_t first_block;  // of this CTA
+  uint32_t blocks;
+};
+
+// --- Loading ---
+
+template <RecordFormat kFormat>
+__device__ __forceinline__ void LoadPart(const Arena& arena, Shared& shared, uint32_t stage,
+                                         uint32_t part, const BlockWalk& walk, uint32_t layer,
+                                         uint32_t parity, uint32_t thread) {
+  const uint32_t ready = SharedAddress(&shared.ready[stage][part]);
+  MbarrierWait(SharedAddress(&shared.free[stage][part]), parity);
+  // The part that its reader waits for first.
+  if (part == (stage == 0 ? kLeft : kRight) && thread == 0) {
+    shared.info[stage] = {walk.span().visible_tokens, walk.span().tokens_after, walk.first_token(),
+                          0};
+  }
+  std::byte* block = shared.stage[stage];
+  if constexpr (kFormat == RecordFormat::kBf16) {
+    const uint32_t destination = SharedAddress(block) + part * 4 * kBoxBytes;
+    MbarrierExpect(ready, part == kRope ? kBoxBytes : 4 * kBoxBytes);
+    LoadBoxes(destination, part == kRope ? &arena.one_box : &arena.four_boxes, part * 4, layer,
+              walk.page(), ready);
+  } else {
+    const std::byte* records =
+        arena.cache.arena + walk.page() * arena.cache.page_bytes + layer * arena.cache.layer_bytes;
+    if (part == kRope) {
+      CopyRope<128>(records, walk.tokens(), block, thread);
+    } else {
+      DequantiseHalf<128>(records, walk.tokens(), part, block, thread);
+    }
+    FenceProxyAsync();
+    MbarrierArrive(ready);
+  }
+}
+
+// bf16: one thread. fp8: the whole warpgroup.
+template <RecordFormat kFormat>
+__device__ __forceinline__ void Load(const Arena& arena, const Work& work, Shared& shared,
+                                     const Assignment& mine, uint32_t thread) {
+  BlockWalk even(work, mine.tile, mine.first_block);
+  for (uint32_t b = 0; b < mine.blocks; b += 2) {
+    const uint32_t parity = (b / 2 & 1) ^ 1;
+    const bool both = b + 1 < mine.blocks;
+    BlockWalk odd = even;
+    if (both) odd.Next();
+    auto load = [&](uint32_t stage, uint32_t part) {
+      LoadPart<kFormat>(arena, shared, stage, part, stage == 0 ? even : odd, mine.tile.layer,
+                        parity, thread);
+    };
+    if (b == 0) {
+      // Everything is free: in the order of need.
+      load(0, kLeft);
+      load(0, kRight);
+      load(0, kRope);
+      if (both) {
+        load(1, kRight);
+        load(1, kLeft);
+        load(1, kRope);
+      }
+    } else {
+      load(0, kLeft);
+      if (both) load(1, kRight);
+      load(0, kRight);
+      load(0, kRope);
+      if (both) {
+        load(1, kLeft);
+        load(1, kRope);
+      }
+    }
+    even = odd;
+    if (b + 2 < mine.blocks) even.Next();
+  }
+}
+
+// Gathers the tile's rows into the nine boxes of q; rows beyond the tile's are zeros.
+__device__ __forceinline__ void LoadQueries(const Work& work, const WorkTile& tile, Shared& shared,
+                                            uint32_t thread) {
+  constexpr int kChunksPerRow = kRowBytes / 16;
+  constexpr int kChunks = kTileRows * kChunksPerRow / kMathThreads;
+#pragma unroll
+  for (int i = 0; i < kChunks; ++i) {
+    const uint32_t index = thread + i * kMathThreads;
+    const uint32_t row = index / kChunksPerRow;
+    const uint32_t chunk = index % kChunksPerRow;
+    uint4 bytes = make_uint4(0, 0, 0, 0);
+    if (row < tile.rows) {
+      const Bf16* query = work.rows[tile.first_row + row].query;
+      bytes = __ldg(reinterpret_cast<const uint4*>(query) + chunk);
+    }
+    *reinterpret_cast<uint4*>(shared.q + chunk / 8 * kBoxBytes + Swizzled(row, chunk % 8)) = bytes;
+  }
+  FenceProxyAsync();
+}
+
+// --- One warpgroup's arithmetic ---
+
+// The state of a thread's two rows, `row` and `row + 8`, and its part of the output.
+struct Rows {
+  float max[2];
+  float sum[2];  // of this warpgroup's blocks only, and this thread's columns
+  float scale[2];
+  uint32_t hidden[2];
+};
+
+// S of the block in `stage`: 64 rows x 64 tokens.
+template <int kGroup>
+__device__ __forceinline__ void MultiplyQueries(Shared& shared, uint32_t parity, float (&s)[32]) {
+  const uint32_t q = SharedAddress(shared.q);
+  const uint32_t k = SharedAddress(shared.stage[kGroup]);
+  WgmmaFence();
+  auto part = [&](uint32_t which, bool first) {
+    MbarrierWait(SharedAddress(&shared.ready[kGroup][which]), parity);
+#pragma unroll
+    for (uint32_t box = which * 4; box < which * 4 + (which == kRope ? 1 : 4); ++box) {
+#pragma unroll
+      for (uint32_t step = 0; step < 4; ++step) {
+        Wgmma<0>(s, MatrixDescriptor(q + box * kBoxBytes + step * 32),
+                 MatrixDescriptor(k + box * kBoxBytes + step * 32),
+                 !(first && box == which * 4 && step == 0));
+      }
+    }
+  };
+  part(kGroup == 0 ? kLeft : kRight, true);
+  part(kGroup == 0 ? kRight : kLeft, false);
+  part(kRope, false);
+  WgmmaCommit();
+  WgmmaWait<0>();
+}
+
+// Scales S, hides what a row does not see, and gives the two rows' largest values.
+__device__ __forceinline__ void MaskAndMax(const StageInfo& info, const Rows& rows, uint32_t lane,
+                                           float (&s)[32], float (&max)[2]) {
+  const WorkSpan span{nullptr, info.visible_tokens, info.tokens_after};
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const uint32_t visible = VisibleInSpan(span, rows.hidden[r]);
+    const uint32_t limit = visible > info.first_token ? visible - info.first_token : 0;
+    max[r] = -INFINITY;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float& value = s[4 * j + 2 * r + c];
+        value = 8 * j + 2 * (lane % 4) + c < limit ? value * rows.scale[r] : -INFINITY;
+        max[r] = fmaxf(max[r], value);
+      }
+    }
+    max[r] = fmaxf(max[r], __shfl_xor_sync(~0u, max[r], 1));
+    max[r] = fmaxf(max[r], __shfl_xor_sync(~0u, max[r], 2));
+  }
+}
+
+// S becomes P relative to `max`; adds to the rows' sums, which were relative to it already.
+__device__ __forceinline__ void Exponentiate(const float (&max)[2], float (&s)[32], Rows& rows) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float safe = SafeMax(max[r]);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float& value = s[4 * j + 2 * r + c];
+        value = Exp2(value - safe);
+        rows.sum[r] += value;
+      }
+    }
+  }
+}
+
+__device__ __forceinline__ void Pack(const float (&p)[32], uint32_t (&packed)[16]) {
+#pragma unroll
+  for (int i = 0; i < 16; ++i) packed[i] = PackBf16(p[2 * i], p[2 * i + 1]);
+}
+
+// P to shared memory, 64 rows x 64 tokens, swizzled like a box.
+__device__ __forceinline__ void StoreP(const uint32_t (&packed)[16], std::byte* box, uint32_t warp,
+                                       uint32_t lane) {
+  const uint32_t row = warp * 16 + lane % 16;
+#pragma unroll
+  for (uint32_t j = 0; j < 4; ++j) {
+    StoreMatrix4(SharedAddress(box) + Swizzled(row, 2 * j + lane / 16), packed[4 * j],
+                 packed[4 * j + 1], packed[4 * j + 2], packed[4 * j + 3]);
+  }
+  FenceProxyAsync();
+}
+
+__device__ __forceinline__ void ScaleOutput(const float (&factor)[2], float (&o)[128]) {
+#pragma unroll
+  for (int i = 0; i < 128; ++i) o[i] *= factor[i >> 1 & 1];
+}
+
+// O += P * V, V being four boxes: a block's left or right half.
+__device__ __forceinline__ void MultiplyValues(const uint32_t (&p)[16], uint32_t v,
+                                               float (&o)[128]) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    WgmmaN256(o, p + 4 * k, MatrixDescriptor(v + k * 2048, 1024, kBoxBytes));
+  }
+  WgmmaCommit();
+}
+__device__ __forceinline__ void MultiplyValues(uint32_t p, uint32_t v, float (&o)[128]) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    WgmmaN256(o, MatrixDescriptor(p + k * 32), MatrixDescriptor(v + k * 2048, 1024, kBoxBytes));
+  }
+  WgmmaCommit();
+}
+
+// Once the products that read it are done, by each warp of the group that reads it last.
+__device__ __forceinline__ void FreePart(Shared& shared, uint32_t stage, uint32_t part,
+                                         uint32_t lane) {
+  if (lane == 0) MbarrierArrive(SharedAddress(&shared.free[stage][part]));
+}
+
+template <RecordFormat kFormat, int kGroup>
+__device__ __forceinline__ void ZeroTail(Shared& shared, const StageInfo& info, uint32_t thread) {
+  if constexpr (kFormat == RecordFormat::kBf16) {
+    const uint32_t tokens = info.visible_tokens - info.first_token;
+    if (tokens < kPageTokens) {
+      ZeroUnusedTokens<128>(shared.stage[kGroup], tokens, thread);
+      BarSync(kGroup0 + kGroup, 128);
+    }
+  }
+}
+
+// Warpgroup 0's part of the blocks (see above).
+template <RecordFormat kFormat>
+__device__ __forceinline__ void EvenBlocks(Shared& shared, uint32_t blocks, uint32_t thread,
+                                           Rows& rows, float (&o)[128]) {
+  const uint32_t warp = thread / 32;
+  const uint32_t lane = thread % 32;
+  const uint32_t row = warp * 16 + lane / 4;
+  const uint32_t even = SharedAddress(shared.stage[0]);
+  const uint32_t odd = SharedAddress(shared.stage[1]);
+  for (uint32_t b = 0; b < blocks; b += 2) {
+    float s[32];
+    MultiplyQueries<0>(shared, b / 2 & 1, s);
+    const StageInfo info = shared.info[0];
+    ZeroTail<kFormat, 0>(shared, info, thread);
+    float max[2];
+    MaskAndMax(info, rows, lane, s, max);
+    float factor[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      max[r] = fmaxf(max[r], rows.max[r]);
+      factor[r] = Exp2(rows.max[r] - SafeMax(max[r]));
+      if (lane % 4 == 0) shared.even_max[row + 8 * r] = max[r];
+      rows.sum[r] *= factor[r];
+    }
+    BarArrive(kMaxReady, kMathThreads);
+    Exponentiate(max, s, rows);
+    uint32_t packed[16];
+    Pack(s, packed);
+    ScaleOutput(factor, o);
+    WgmmaFence();
+    MultiplyValues(packed, even, o);
+
+    const bool both = b + 1 < blocks;
+    if (both) BarSync(kOddReady, kMathThreads);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      rows.max[r] = both ? shared.pair_max[row + 8 * r] : max[r];
+      factor[r] = Exp2(max[r] - SafeMax(rows.max[r]));
+      rows.sum[r] *= factor[r];
+    }
+#pragma unroll
+    for (int i = 0; i < 32; ++i) s[i] *= factor[i >> 1 & 1];
+    uint32_t rescaled[16];
+    Pack(s, rescaled);
+    StoreP(rescaled, shared.stage[0] + kRopeBox * kBoxBytes, warp, lane);
+    BarArrive(kEvenReady, kMathThreads);
+
+    WgmmaWait<0>();
+    FreePart(shared, 0, kLeft, lane);
+    if (both) {
+      ScaleOutput(factor, o);
+      WgmmaFence();
+      MultiplyValues(odd + kRopeBox * kBoxBytes, odd, o);
+      WgmmaWait<0>();
+      FreePart(shared, 1, kLeft, lane);
+      FreePart(shared, 1, kRope, lane);
+    }
+  }
+}
+
+// Warpgroup 1's.
+template <RecordFormat kFormat>
+__device__ __forceinline__ void OddBlocks(Shared& shared, uint32_t blocks, uint32_t thread,
+                                          Rows& rows, float (&o)[128]) {
+  const uint32_t warp = thread / 32;
+  const uint32_t lane = thread % 32;
+  const uint32_t row = warp * 16 + lane / 4;
+  const uint32_t even = SharedAddress(shared.stage[0]);
+  const uint32_t odd = SharedAddress(shared.stage[1]);
+  for (uint32_t b = 0; b < blocks; b += 2) {
+    const bool both = b + 1 < blocks;
+    float s[32];
+    float max[2] = {-INFINITY, -INFINITY};
+    if (both) {
+      MultiplyQueries<1>(shared, b / 2 & 1, s);
+      const StageInfo info = shared.info[1];
+      ZeroTail<kFormat, 1>(shared, info, thread);
+      MaskAndMax(info, rows, lane, s, max);
+    }
+    BarSync(kMaxReady, kMathThreads);
+    float factor[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      max[r] = fmaxf(max[r], shared.even_max[row + 8 * r]);
+      factor[r] = Exp2(rows.max[r] - SafeMax(max[r]));
+      rows.max[r] = max[r];
+      rows.sum[r] *= factor[r];
+    }
+    if (both) {
+      Exponentiate(max, s, rows);
+      uint32_t packed[16];
+      Pack(s, packed);
+      StoreP(packed, shared.stage[1] + kRopeBox * kBoxBytes, warp, lane);
+      if (lane % 4 == 0) {
+        shared.pair_max[row] = max[0];
+        shared.pair_max[row + 8] = max[1];
+      }
+      BarArrive(kOddReady, kMathThreads);
+      ScaleOutput(factor, o);
+      WgmmaFence();
+      MultiplyValues(packed, odd + 4 * kBoxBytes, o);
+      BarSync(kEvenReady, kMathThreads);
+      MultiplyValues(even + kRopeBox * kBoxBytes, even + 4 * kBoxBytes, o);
+      WgmmaWait<1>();
+      FreePart(shared, 1, kRight, lane);
+    } else {
+      ScaleOutput(factor, o);
+      BarSync(kEvenReady, kMathThreads);
+      WgmmaFence();
+      MultiplyValues(even + kRopeBox * kBoxBytes, even + 4 * kBoxBytes, o);
+    }
+    WgmmaWait<0>();
+    FreePart(shared, 0, kRight, lane);
+    FreePart(shared, 0, kRope, lane);
+  }
+}
+
+// --- The answer ---
+
+// Gives each thread's two rows their normalised output and log-sum-exp (base 2). All math threads.
+template <int kGroup>
+__device__ __forceinline__ void Normalise(Shared& shared, uint32_t thread, Rows& rows,
+                                          float (&o)[128], float (&lse)[2]) {
+  const uint32_t lane = thread % 32;
+  const uint32_t row = thread / 32 * 16 + lane / 4;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 1);
+    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 2);
+    if (lane % 4 == 0) shared.row_sum[kGroup][row + 8 * r] = rows.sum[r];
+  }
+  BarSync(kMath, kMathThreads);
+  float inverse[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float sum = rows.sum[r] + shared.row_sum[1 - kGroup][row + 8 * r];
+    inverse[r] = sum == 0 ? 0.0f : 1.0f / sum;
+    lse[r] = sum == 0 ? -INFINITY : rows.max[r] + Log2(sum);
+  }
+  ScaleOutput(inverse, o);
+}
+
+// A CTA by itself: straight from registers.
+template <int kGroup>
+__device__ __forceinline__ void StoreAnswer(const Work& work, const Assignment& mine,
+                                            uint32_t thread, const float (&o)[128],
+                                            const float (&lse)[2]) {
+  const uint32_t lane = thread % 32;
+  const uint32_t column = kGroup * 256 + lane % 4 * 2;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const uint32_t row = thread / 32 * 16 + lane / 4 + 8 * r;
+    if (row >= mine.tile.rows) continue;
+    if (mine.item.first_slot == kFinal) {
+      const WorkRow& target = work.rows[mine.tile.first_row + row];
+      bool good = true;
+#pragma unroll
+      for (int j = 0; j < 32; ++j) {
+        good &= StoreOut2(target, column + 8 * j, o[4 * j + 2 * r], o[4 * j + 2 * r + 1]);
+      }
+      if (kGroup == 0 && lane % 4 == 0) good &= StoreLse(target, lse[r]);
+      if (!good) ReportBadRow(work, target);
+    } else {
+      const uint64_t slot = mine.item.first_slot + row;
+      float* out = work.partial_out + slot * kLatentWidth + column;
+#pragma unroll
+      for (int j = 0; j < 32; ++j) {
+        *reinterpret_cast<float2*>(out + 8 * j) =
+            make_float2(o[4 * j + 2 * r], o[4 * j + 2 * r + 1]);
+      }
+      if (kGroup == 0 && lane % 4 == 0) work.partial_lse[slot] = lse[r];
+    }
+  }
+}
+
+// A CTA's answer to its own shared memory, for the cluster. bf16: half the traffic for 0.3e-3 of
+// error.
+template <int kGroup>
+__device__ __forceinline__ void OfferAnswer(Shared& shared, uint32_t thread, const float (&o)[128],
+                                            const float (&lse)[2]) {
+  const uint32_t lane = thread % 32;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const uint32_t row = thread / 32 * 16 + lane / 4 + 8 * r;
+    std::byte* out =
+        shared.stage[0] + row * kExchangeRowBytes + (kGroup * 256 + lane % 4 * 2) * sizeof(Bf16);
+#pragma unroll
+    for (int j = 0; j < 32; ++j) {
+      *reinterpret_cast<uint32_t*>(out + 16 * j) = PackBf16(o[4 * j + 2 * r], o[4 * j + 2 * r + 1]);
+    }
+    if (kGroup == 0 && lane % 4 == 0) shared.lse[row] = lse[r];
+  }
+}
+
+// Sums this CTA's share of the columns over the cluster and stores it.
+__device__ __forceinline__ void CollectAnswers(const Work& work, Shared& shared,
+                                               const Assignment& mine, uint32_t cluster_size,
+                                               uint32_t rank, uint32_t thread) {
+  auto* weights = reinterpret_cast<float*>(shared.stage[0] + kWeightsOffset);
+  if (thread < mine.tile.rows) {
+    const uint32_t own = SharedAddress(&shared.lse[thread]);
+    float lse[kMaxClusterSize];
+    float max = -INFINITY;
+    bool nan = false;
+#pragma unroll
+    for (uint32_t c = 0; c < kMaxClusterSize; ++c) {
+      lse[c] = c < cluster_size ? LoadClusterFloat(MapToRank(own, c)) : -INFINITY;
+      max = fmaxf(max, lse[c]);
+      nan |= isnan(lse[c]);
+    }
+    float sum = 0;
+#pragma unroll
+    for (uint32_t c = 0; c < kMaxClusterSize; ++c) sum += Exp2(lse[c] - SafeMax(max));
+    const float total = nan ? NAN : sum == 0 ? -INFINITY : max + Log2(sum);
+    const float inverse = sum == 0 ? 0.0f : 1.0f / sum;
+#pragma unroll
+    for (uint32_t c = 0; c < kMaxClusterSize; ++c) {
+      if (c < cluster_size) {
+        weights[c * kTileRows + thread] = Exp2(lse[c] - SafeMax(max)) * inverse;
+      }
+    }
+    if (rank == 0) {
+      if (mine.item.first_slot == kFinal) {
+        const WorkRow& target = work.rows[mine.tile.first_row + thread];
+        if (!StoreLse(target, total)) ReportBadRow(work, target);
+      } else {
+        work.partial_lse[mine.item.first_slot + thread] = total;
+      }
+    }
+  }
+  BarSync(kMath, kMathThreads);
+
+  constexpr uint32_t kUnits = kLatentWidth / 8;  // of 16 bytes
+  const uint32_t first_unit = kUnits * rank / cluster_size;
+  const uint32_t units = kUnits * (rank + 1) / cluster_size - first_unit;
+  const uint32_t base = SharedAddress(shared.stage[0]);
+  for (uint32_t index = thread; index < mine.tile.rows * units; index += kMathThreads) {
+    const uint32_t row = index / units;
+    const uint32_t unit = first_unit + index % units;
+    float sum[8] = {};
+#pragma unroll 4
+    for (uint32_t c = 0; c < cluster_size; ++c) {
+      const uint4 v = LoadCluster16(MapToRank(base + row * kExchangeRowBytes + unit * 16, c));
+      const float weight = weights[c * kTileRows + row];
+      const uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sum[2 * i] = fmaf(weight, LowBf16(pairs[i]), sum[2 * i]);
+        sum[2 * i + 1] = fmaf(weight, HighBf16(pairs[i]), sum[2 * i + 1]);
+      }
+    }
+    if (mine.item.first_slot == kFinal) {
+      const WorkRow& target = work.rows[mine.tile.first_row + row];
+      if (!StoreOut8(target, unit * 8, sum)) ReportBadRow(work, target);
+    } else {
+      auto* out = reinterpret_cast<float4*>(
+          work.partial_out + uint64_t{mine.item.first_slot + row} * kLatentWidth + unit * 8);
+      out[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+      out[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
+    }
+  }
+}
+
+template <RecordFormat kFormat, int kGroup>
+__device__ __forceinline__ void Compute(const Work& work, Shared& shared, const Assignment& mine,
+                                        uint32_t cluster_size, uint32_t rank) {
+  const uint32_t thread = threadIdx.x % 128;
+  LoadQueries(work, mine.tile, shared, threadIdx.x);
+  Rows rows;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const uint32_t row = thread / 32 * 16 + thread % 32 / 4 + 8 * r;
+    const bool real = row < mine.tile.rows;
+    const WorkRow* from = &work.rows[mine.tile.first_row + (real ? row : 0)];
+    rows.scale[r] = real ? __ldg(&from->scale_log2) : 0.0f;
+    rows.hidden[r] = __ldg(&from->hidden_tokens);
+    rows.max[r] = -INFINITY;
+    rows.sum[r] = 0;
+  }
+  float o[128];
+#pragma unroll
+  for (int i = 0; i < 128; ++i) o[i] = 0;
+  BarSync(kMath, kMathThreads);
+
+  if constexpr (kGroup == 0) {
+    EvenBlocks<kFormat>(shared, mine.blocks, thread, rows, o);
+  } else {
+    OddBlocks<kFormat>(shared, mine.blocks, thread, rows, o);
+  }
+  float lse[2];
+  Normalise<kGroup>(shared, thread, rows, o, lse);
+  if (cluster_size == 1) {
+    StoreAnswer<kGroup>(work, mine, thread, o, lse);
+    return;
+  }
+  OfferAnswer<kGroup>(shared, thread, o, lse);
+  ClusterArrive();
+  ClusterWait();
+  CollectAnswers(work, shared, mine, cluster_size, rank, threadIdx.x);
+  // Nobody leaves while another still reads its memory.
+  ClusterArrive();
+  ClusterWait();
+}
+
+template <RecordFormat kFormat>
+__global__ void __launch_bounds__(kThreads, 1)
+    ThroughputKernel(const __grid_constant__ Arena arena, const Work work) {
+  extern __shared__ std::byte raw[];
+  Shared& shared = *reinterpret_cast<Shared*>(raw);
+  const uint32_t cluster_size = ClusterSize();
+  const uint32_t rank = ClusterRank();
+  Assignment mine;
+  mine.item = work.items[blockIdx.x / cluster_size];
+  mine.tile = work.tiles[mine.item.tile];
+  const uint32_t blocks = mine.item.end_block - mine.item.first_block;
+  mine.first_block = mine.item.first_block + blocks * rank / cluster_size;
+  mine.blocks = mine.item.first_block + blocks * (rank + 1) / cluster_size - mine.first_block;
+
+  if (threadIdx.x == kMathThreads) {
+    for (uint32_t stage = 0; stage < kStages; ++stage) {
+      for (uint32_t part = 0; part < kParts; ++part) {
+        MbarrierInit(SharedAddress(&shared.ready[stage][part]),
+                     kFormat == RecordFormat::kBf16 ? 1 : 128);
+        MbarrierInit(SharedAddress(&shared.free[stage][part]), 4);
+      }
+    }
+    FenceMbarrierInit();
+    FenceProxyAsync();
+  }
+  __syncthreads();
+
+  if (threadIdx.x >= kMathThreads) {
+    DecreaseRegisters<Registers<kFormat>::kLoad>();
+    const uint32_t thread = threadIdx.x - kMathThreads;
+    if (mine.blocks > 0 && (kFormat == RecordFormat::kFp8 || thread == 0)) {
+      Load<kFormat>(arena, work, shared, mine, thread);
+    }
+  } else if (threadIdx.x < 128) {
+    IncreaseRegisters<Registers<kFormat>::kMath>();
+    Compute<kFormat, 0>(work, shared, mine, cluster_size, rank);
+  } else {
+    IncreaseRegisters<Registers<kFormat>::kMath>();
+    Compute<kFormat, 1>(work, shared, mine, cluster_size, rank);
+  }
+}
+
+using Kernel = void (*)(Arena, Work);
+
+Kernel KernelFor(RecordFormat format) {
+  return format == RecordFormat::kBf16 ? ThroughputKernel<RecordFormat::kBf16>
+                                       : ThroughputKernel<RecordFormat::kFp8>;
+}
+
+}  // namespace
+
+cudaError_t PrepareThroughputKernels() {
+  for (RecordFormat format : {RecordFormat::kBf16, RecordFormat::kFp8}) {
+    const auto* kernel = reinterpret_cast<const void*>(KernelFor(format));
+    cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared));
+    if (error != cudaSuccess) return error;
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+int MaxActiveThroughputClusters(uint32_t cluster_size) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(cluster_size * 8);
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = sizeof(Shared);
+  cudaLaunchAttribute attribute;
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {cluster_size, 1, 1};
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  int clusters = 0;
+  const cudaError_t error = cudaOccupancyMaxActiveClusters(
+      &clusters, reinterpret_cast<const void*>(KernelFor(RecordFormat::kBf16)), &config);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return clusters;
+}
+
+cudaError_t LaunchThroughput(const Arena& arena, const Work& work, uint32_t items,
+                             uint32_t cluster_size, cudaStream_t stream) {
+  if (items == 0) return cudaSuccess;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(items * cluster_size);
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = sizeof(Shared);
+  config.stream = stream;
+  cudaLaunchAttribute attribute;
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {cluster_size, 1, 1};
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, KernelFor(arena.format), arena, work);
+}
+
+}  // namespace latentd

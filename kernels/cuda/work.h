@@ -1,0 +1,98 @@
+// The list of work that the host plans (plan.h) and the kernels read: flat arrays, no ownership.
+//
+// A *tile* is up to kTileRows rows that attend the same tokens of one layer, perhaps each fewer of
+// them; its tokens are a list of *spans* of chunks, cut into blocks of one page. An *item* is what
+// one cluster of CTAs computes: a run of a tile's blocks. Its answer is final when nothing else
+// contributes to the tile's rows; else it is a partial in fp32, one slot for each row, and
+// *merges* say which slots make a row.
+//
+// Pointers are the device's.
+#ifndef LATENTD_KERNELS_CUDA_WORK_H_
+#define LATENTD_KERNELS_CUDA_WORK_H_
+
+#include <cstdint>
+
+#include "kernels/mla.h"
+
+namespace latentd {
+
+// Rows of a tile of the throughput form: the M of its matrix products.
+inline constexpr uint32_t kTileRows = 64;
+// CTAs of a cluster, at most. More than 8 needs cudaFuncAttributeNonPortableClusterSizeAllowed.
+inline constexpr uint32_t kMaxClusterSize = 16;
+inline constexpr uint32_t kFinal = 0xffffffff;
+inline constexpr uint32_t kNoBadRow = 0xffffffff;
+
+struct WorkRow {
+  const Bf16* query = nullptr;  // 16-byte aligned
+  void* out = nullptr;          // 16-byte aligned
+  float* lse = nullptr;
+  float scale_log2 = 0;  // the request's scale times log2(e)
+  // The row sees clamp(visible_tokens - max(0, hidden_tokens - tokens_after)) of a span.
+  uint32_t hidden_tokens = 0;
+  uint32_t problem = 0;  // and its row, for a report that the logits left fp32
+  uint32_t row = 0;
+  OutFormat out_format = OutFormat::kBf16;
+};
+
+struct WorkSpan {
+  const uint32_t* page_ids = nullptr;
+  uint32_t visible_tokens = 0;  // what the row that sees most sees; not 0
+  uint32_t tokens_after = 0;
+};
+
+struct WorkTile {
+  uint32_t first_row = 0;
+  uint32_t rows = 0;
+  uint32_t first_span = 0;
+  uint32_t spans = 0;
+  uint32_t layer = 0;
+};
+
+struct WorkItem {
+  uint32_t tile = 0;
+  uint32_t first_block = 0;  // of the tile's spans, one after the other
+  uint32_t end_block = 0;
+  uint32_t first_slot = kFinal;  // of the tile's first row; kFinal: write the answer itself
+};
+
+// The latency form: one query token's heads over one span, a few clusters for all of it.
+struct LatencyItem {
+  uint32_t first_row = 0;
+  uint32_t rows = 0;
+  uint32_t layer = 0;
+  uint32_t first_block = 0;
+  uint32_t end_block = 0;
+  // Clusters that share these rows, this one's place among them, and where they meet.
+  uint32_t split = 0;
+  uint32_t splits = 1;
+  uint32_t meeting = 0;
+  uint32_t span = 0;
+};
+
+struct WorkMerge {
+  uint32_t row = 0;  // index of a WorkRow: where the answer goes
+  uint32_t first_piece = 0;
+  uint32_t pieces = 0;  // 0: a row that sees nothing
+};
+
+// Everything that a kernel reads and writes besides rows and cache.
+struct Work {
+  const WorkRow* rows = nullptr;
+  const WorkSpan* spans = nullptr;
+  const WorkTile* tiles = nullptr;
+  const WorkItem* items = nullptr;
+  const LatencyItem* latency_items = nullptr;
+  const WorkMerge* merges = nullptr;
+  const uint32_t* pieces = nullptr;  // slots
+  float* partial_out = nullptr;      // [slot][latent_width], normalised
+  float* partial_lse = nullptr;      // [slot], base 2
+  void* meeting_out = nullptr;       // the latency form's own partials (latency.cu)
+  float* meeting_lse = nullptr;
+  uint32_t* meeting_arrivals = nullptr;  // zero between launches
+  uint32_t* bad_rows = nullptr;          // [problem]: the first row that left fp32, or kNoBadRow
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_KERNELS_CUDA_WORK_H_
