@@ -23,7 +23,7 @@ LaneOptions WideOptions() {
 }
 
 const Query kHeavy = {
-    .scale = 0.01f, .heads = 64, .tokens = 8, .chunks = {TestClient::Entry(1, 64 * 32)}};
+    .scale = 0.01f, .heads = 64, .tokens = 8, .chunks = {TestClient::Entry(1, 64 * 8)}};
 
 // What the store has when nobody holds anything but chunk 1.
 struct Baseline {
@@ -61,7 +61,7 @@ TEST_CASE("a client killed in the middle of publishing leaves nothing behind") {
 TEST_CASE("a client killed in the middle of attending leaves nothing behind") {
   LaneWorld world(WideOptions());
   TestClient keeper(world);
-  keeper.Fill(1, 64 * 32);
+  keeper.Fill(1, 64 * 8);
   const Baseline baseline(world);
   auto client = std::make_unique<TestClient>(world);
   REQUIRE(client->Pin({1}, 60'000).status().ok());
@@ -76,7 +76,7 @@ TEST_CASE("a client killed in the middle of attending leaves nothing behind") {
 TEST_CASE("a session that is closed in the middle of its work is dropped whole") {
   LaneWorld world(WideOptions());
   TestClient keeper(world);
-  keeper.Fill(1, 64 * 32);
+  keeper.Fill(1, 64 * 8);
   const Baseline baseline(world);
   TestClient client(world);
   REQUIRE(client.Publish(2, 600).status().ok());
@@ -94,7 +94,7 @@ TEST_CASE("an open chunk that is being attended may lose its publisher") {
   TestClient keeper(world);
   const Baseline baseline(world);
   TestClient publisher(world);
-  REQUIRE(publisher.Publish(1, 64 * 32).status().ok());
+  REQUIRE(publisher.Publish(1, 64 * 8).status().ok());
   std::vector<uint64_t> ids;
   for (int i = 0; i < 16; ++i) ids.push_back(keeper.SendAttend(kHeavy));
   REQUIRE(keeper.Until([&] { return world.stats().requests_in_flight.Get() > 2; }));
@@ -110,7 +110,7 @@ TEST_CASE("a frozen client is asked, given up in time, and what it held comes ba
   const std::string transport = GENERATE("tcp", "shm");
   LaneWorld world(WideOptions(), transport);
   TestClient keeper(world);
-  keeper.Fill(1, 64 * 32);
+  keeper.Fill(1, 64 * 8);
   const Baseline baseline(world);
   TestClient client(world);
   REQUIRE(client.Publish(2, 100).status().ok());
@@ -128,10 +128,10 @@ TEST_CASE("a frozen client is asked, given up in time, and what it held comes ba
 TEST_CASE("a client frozen with answers under way does not keep their memory") {
   LaneWorld world(WideOptions());
   TestClient keeper(world);
-  keeper.Fill(1, 64 * 32);
+  keeper.Fill(1, 64 * 8);
   const Baseline baseline(world);
   TestClient client(world);
-  const RecordRange range{0, 1, 0, 64 * 32};
+  const RecordRange range{0, 1, 0, 64 * 8};
   for (int i = 0; i < 12; ++i) client.SendAttend(kHeavy);
   REQUIRE(client.Until([&] { return world.stats().requests_in_flight.Get() >= 4; }));
   CHECK(keeper.Until([&] { return world.lost == 1; }));
@@ -189,7 +189,7 @@ TEST_CASE("a client may come back with another connection") {
 TEST_CASE("a stopping lane finishes what is in flight") {
   LaneWorld world(WideOptions());
   TestClient client(world);
-  client.Fill(1, 64 * 32);
+  client.Fill(1, 64 * 8);
   std::vector<uint64_t> ids;
   for (int i = 0; i < 8; ++i) ids.push_back(client.SendAttend(kHeavy));
   REQUIRE(client.Until([&] { return world.stats().requests[4].Get() == 8; }));
@@ -214,7 +214,7 @@ TEST_CASE("a stopping lane finishes what is in flight") {
 TEST_CASE("a stopping lane that may not wait cuts off, says how much, and still answers") {
   LaneWorld world(WideOptions());
   TestClient client(world);
-  client.Fill(1, 64 * 32);
+  client.Fill(1, 64 * 8);
   std::vector<uint64_t> ids;
   for (int i = 0; i < 30; ++i) ids.push_back(client.SendAttend(kHeavy));
   REQUIRE(client.Until([&] { return world.stats().requests[4].Get() == 30; }));

@@ -24,9 +24,9 @@ TEST_CASE("a flood beyond a session's bound is refused at once, the rest is answ
   options.limits.inflight_per_session = 4;
   LaneWorld world(options);
   TestClient client(world);
-  client.Fill(1, 64 * 32);
+  client.Fill(1, 64 * 8);
   const Query query = {
-      .scale = 0.01f, .heads = 64, .tokens = 4, .chunks = {TestClient::Entry(1, 64 * 32)}};
+      .scale = 0.01f, .heads = 64, .tokens = 4, .chunks = {TestClient::Entry(1, 64 * 8)}};
   std::vector<uint64_t> ids;
   for (int i = 0; i < 60; ++i) ids.push_back(client.SendAttend(query));
   int ok = 0, refused = 0;
@@ -70,10 +70,10 @@ TEST_CASE("one session's flood does not keep another's request out") {
   options.limits.inflight_per_session = 16;
   LaneWorld world(options);
   TestClient flooder(world);
-  flooder.Fill(1, 64 * 32);
+  flooder.Fill(1, 64 * 8);
   TestClient client(world);
   const Query heavy = {
-      .scale = 0.01f, .heads = 64, .tokens = 8, .chunks = {TestClient::Entry(1, 64 * 32)}};
+      .scale = 0.01f, .heads = 64, .tokens = 8, .chunks = {TestClient::Entry(1, 64 * 8)}};
   std::vector<uint64_t> ids;
   for (int i = 0; i < 16; ++i) ids.push_back(flooder.SendAttend(heavy));
   flooder.Until([&] { return world.stats().requests_in_flight.Get() > 0; });

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <ctime>
 #include <vector>
 
 #include "daemon/lane/lane_test_client.h"
@@ -257,6 +258,24 @@ TEST_CASE("operators see the chunks, the transports and that the lane turns") {
   CHECK(world.lane->DescribeBackend().find("cpu") == 0);
   const absl::Time before = SteadyNow();
   CHECK(WaitFor([&] { return world.lane->last_turn() > before; }, {}, absl::Seconds(2)));
+}
+
+TEST_CASE("a lane with a large cache is there at once and costs nothing while it idles") {
+  LaneOptions options = TestOptions();
+  options.layout = {.model = "deep", .layers = 61, .latent_width = 512, .rope_width = 64};
+  options.cache_bytes = uint64_t{64} << 30;
+  const absl::Time start = absl::Now();
+  LaneWorld world(options);
+  world.Settle();
+  CHECK(absl::Now() - start < absl::Seconds(1));
+  TestClient client(world);
+  REQUIRE(client.Ping().status().ok());
+
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  const std::clock_t before = std::clock();
+  std::this_thread::sleep_for(std::chrono::seconds(2));
+  // This process sleeps otherwise: one percent of two seconds.
+  CHECK(std::clock() - before < CLOCKS_PER_SEC / 50);
 }
 
 TEST_CASE("impossible lanes are refused by name") {

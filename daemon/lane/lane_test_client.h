@@ -28,7 +28,7 @@ namespace latentd {
 
 inline constexpr uint64_t kTestGeneration = 0x1234;
 inline constexpr uint64_t kTestEpoch = 7;
-inline constexpr absl::Duration kTestPatience = absl::Seconds(20);
+inline constexpr absl::Duration kTestPatience = absl::Seconds(60);
 
 template <typename T>
 T ValueOrDie(absl::StatusOr<T> value) {
@@ -155,7 +155,7 @@ class TestClient {
             .epoch = kTestEpoch,
             .generation = kTestGeneration,
             .layout_hash = limits_.layout_hash,
-            .deadline_us = 10'000'000};
+            .deadline_us = 60'000'000};
   }
 
   // Sends what a builder made; the payload is kept until it has left.
