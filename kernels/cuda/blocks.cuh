@@ -108,9 +108,9 @@ __device__ __forceinline__ void DequantiseHalf(const std::byte* records, uint32_
       for (int part = 0; part < 2; ++part) {
         const uint32_t a = words[2 * part];
         const uint32_t b = words[2 * part + 1];
-        *reinterpret_cast<uint4*>(box + Swizzled(token, chunk % 4 * 2 + part)) = make_uint4(
-            DequantisePair(a, scale[i]), DequantisePair(a >> 16, scale[i]),
-            DequantisePair(b, scale[i]), DequantisePair(b >> 16, scale[i]));
+        *reinterpret_cast<uint4*>(box + Swizzled(token, chunk % 4 * 2 + part)) =
+            make_uint4(DequantisePair(a, scale[i]), DequantisePair(a >> 16, scale[i]),
+                       DequantisePair(b, scale[i]), DequantisePair(b >> 16, scale[i]));
       }
     }
   }

@@ -25,7 +25,8 @@ __device__ __forceinline__ void ReportBadRow(const Work& work, const WorkRow& ro
 }
 
 // Eight neighbouring values of a final row. False if one of them is not finite.
-__device__ __forceinline__ bool StoreOut8(const WorkRow& row, uint32_t column, const float (&v)[8]) {
+__device__ __forceinline__ bool StoreOut8(const WorkRow& row, uint32_t column,
+                                          const float (&v)[8]) {
   float worst = 0;
 #pragma unroll
   for (int i = 0; i < 8; ++i) worst += fabsf(v[i] * 0.0f);

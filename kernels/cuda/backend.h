@@ -1,0 +1,43 @@
+// Attention on a CUDA device of compute capability 9.0. See README.md for the arithmetic.
+#ifndef LATENTD_KERNELS_CUDA_BACKEND_H_
+#define LATENTD_KERNELS_CUDA_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+#include "kernels/mla.h"
+
+namespace latentd {
+
+struct CudaBackendOptions {
+  int device = 0;
+  Geometry geometry;
+  RecordFormat format = RecordFormat::kBf16;
+  CacheView cache;     // memory of `device`; outlives the backend
+  uint32_t pages = 0;  // of the cache
+  int max_in_flight = 4;
+  // Segment::page_ids are pointers of the device, to tables that stay unchanged while a batch is in
+  // flight. Else of the host, and copied with each batch.
+  bool device_page_tables = false;
+};
+
+// A backend whose batches run on streams of their own, one for each batch in flight.
+//
+// Rows, out and lse of a problem may be memory of the device or pinned host memory, which kernels
+// then use in place (16-byte aligned; other alignments take the slow form), or ordinary host
+// memory, which is copied on the way in and out. Results do not depend on timing: the same batch
+// gives the same bits. How a problem is cut depends on what it is batched with, so that its bits
+// may differ between batches, within the rounding that merge.h has too.
+//
+// kFailedPrecondition in a build without CUDA, without a driver, or for a device of another
+// capability than 9.0; kInvalidArgument for a device that is not there; kInternal for CUDA's own
+// errors. After an error of the device every batch's statuses are kInternal, with CUDA's words.
+//
+// REQUIRES: ValidateGeometry(options.geometry, options.format).ok(), max_in_flight >= 1.
+absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOptions& options);
+
+}  // namespace latentd
+
+#endif  // LATENTD_KERNELS_CUDA_BACKEND_H_
