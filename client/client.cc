@@ -152,7 +152,7 @@ class UcxClient final : public Client {
     waiter_ = *std::move(waiter);
 
     DataPathOptions path;
-    path.liveness = {Nanos(options_.ping_after), Nanos(options_.dead_after)};
+    path.liveness = {.ping_after = options_.ping_after, .dead_after = options_.dead_after};
     path.wire = {.geometry = layout_->geometry(),
                  .format = layout_->record_format,
                  .layers = layout_->layers,

@@ -59,7 +59,7 @@ void DataPath::SetSession(const SessionInfo& session) {
     for (auto& link : node.links) {
       // Exchanges of the failed link keep the old one.
       if (link->state == LaneLink::State::kFailed)
-        link = std::make_shared<LaneLink>(session, link->lane);
+        link = std::make_shared<LaneLink>(session, link->lane, options_.liveness);
     }
     return;
   }
@@ -69,7 +69,7 @@ void DataPath::SetSession(const SessionInfo& session) {
   }
   node = Node{.session = session};
   for (uint32_t lane = 0; lane < session.lanes.size(); ++lane) {
-    node.links.push_back(std::make_shared<LaneLink>(session, lane));
+    node.links.push_back(std::make_shared<LaneLink>(session, lane, options_.liveness));
     node.lane_weights.push_back(session.lanes[lane].cache_bytes);
   }
   if (session.lanes.size() > 1) node.lane_of_slot.assign(kSlotCount, kNotChosen);
@@ -159,7 +159,7 @@ bool DataPath::Progress(uint64_t now_ns, std::vector<ExchangeResult>* results) {
   unsigned events = worker_->Progress();
   for (size_t i = 0; i < to_pump_.size(); ++i) Pump(*to_pump_[i]);
   to_pump_.clear();
-  if (now_ns >= checked_liveness_ns_ + options_.liveness.ping_after_ns / 4) CheckLiveness(now_ns);
+  if (now_ns >= next_tick_ns_) CheckLiveness(now_ns);
   events += results_.size();
   for (ExchangeResult& result : results_) results->push_back(std::move(result));
   results_.clear();
@@ -167,37 +167,41 @@ bool DataPath::Progress(uint64_t now_ns, std::vector<ExchangeResult>* results) {
 }
 
 uint64_t DataPath::next_timer_ns() const {
+  uint64_t next_ns = kNever;
   for (const auto& [id, node] : nodes_) {
     for (const auto& link : node.links) {
-      if (link->outstanding > 0) return checked_liveness_ns_ + options_.liveness.ping_after_ns / 4;
+      if (link->endpoint != nullptr) {
+        next_ns = std::min(next_ns, SteadyNanosOf(link->liveness.next_tick()));
+      }
     }
   }
-  return kNever;
+  return next_ns;
 }
 
 void DataPath::CheckLiveness(uint64_t now_ns) {
-  checked_liveness_ns_ = now_ns;
   for (auto& [id, node] : nodes_) {
     for (const auto& link : node.links) {
       if (link->endpoint == nullptr) continue;
-      switch (link->CheckLiveness(options_.liveness, now_ns)) {
-        case LivenessStep::kNothing:
+      switch (link->liveness.Tick(SteadyTime(now_ns))) {
+        case Liveness::Action::kNothing:
           break;
-        case LivenessStep::kPing:
-          // Before HELLO is answered the peer takes nothing else.
+        case Liveness::Action::kPing:
+          // Before HELLO is answered the peer takes nothing else; that answer will do.
           if (link->state != LaneLink::State::kBound) break;
-          link->pinged_ns = now_ns;
           ++counters_.pings_sent;
           SendInternal(link, wire::Opcode::kPing);
           break;
-        case LivenessStep::kGiveUp:
-          FailLink(*link, absl::UnavailableError(
-                              absl::StrCat(NameOf(*link), ": silent for ",
-                                           options_.liveness.dead_after_ns / 1'000'000, " ms")));
+        case Liveness::Action::kDead:
+          FailLink(*link,
+                   absl::UnavailableError(absl::StrCat(
+                       NameOf(*link), ": it does not answer, although its connection stands")));
           break;
       }
     }
   }
+  // Looked at a few times in each period: exactness is not worth asking every link at every turn.
+  next_tick_ns_ =
+      now_ns + static_cast<uint64_t>(absl::ToInt64Nanoseconds(options_.liveness.ping_after) / 8);
 }
 
 void DataPath::Greet(const std::shared_ptr<LaneLink>& link) {
@@ -228,7 +232,8 @@ void DataPath::SendInternal(const std::shared_ptr<LaneLink>& link, wire::Opcode 
   exchange.link = link;
   exchange.out.opcode = opcode;
   // The link's liveness is the deadline of both.
-  exchange.deadline_ns = SteadyNanos() + options_.liveness.dead_after_ns;
+  exchange.deadline_ns =
+      SteadyNanos() + static_cast<uint64_t>(absl::ToInt64Nanoseconds(options_.liveness.dead_after));
   if (opcode == wire::Opcode::kHello) {
     BuildHello({}, &exchange.out.header);
   } else {
@@ -275,9 +280,10 @@ void DataPath::Send(Exchange& exchange) {
   std::memcpy(exchange.out.header.data(), &header, sizeof(header));
 
   exchange.sending = true;
-  exchange.counted = true;
   exchange.sent_ns = now_ns;
-  link.Owed(now_ns);
+  exchange.awaited = true;
+  // A ping owes its answer to the liveness that sent it.
+  if (exchange.out.opcode != wire::Opcode::kPing) link.liveness.OnSent(SteadyTime(now_ns));
   const std::weak_ptr<int> alive = alive_;
   link.endpoint->Send(
       wire::kRequestAm, exchange.out.header, exchange.out.payload,

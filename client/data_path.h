@@ -27,7 +27,7 @@
 namespace latentd {
 
 struct DataPathOptions {
-  LivenessRules liveness;
+  LivenessOptions liveness;
   WireLimits wire;              // for reading answers
   uint32_t max_waiting = 4096;  // requests that wait for their turn at one lane
 };
@@ -126,7 +126,7 @@ class DataPath {
   uint64_t next_id_ = 1;
   uint64_t next_serial_ = 1;
   uint64_t now_ns_ = 0;
-  uint64_t checked_liveness_ns_ = 0;
+  uint64_t next_tick_ns_ = 0;  // of some link's liveness, or earlier
   DataPathCounters counters_;
   // Callbacks that the worker runs after this is gone find it expired.
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);

@@ -28,7 +28,7 @@ void DataPath::OnReply(IncomingMessage message) {
   if (found == exchanges_.end()) {
     ++counters_.late_answers;
     if (LaneLink* link = FindBySender(message.sender()); link != nullptr)
-      link->Heard(0, SteadyNanos());
+      link->liveness.OnHeard(SteadyTime(SteadyNanos()));
     return;
   }
   Exchange& exchange = *found->second;
@@ -36,14 +36,15 @@ void DataPath::OnReply(IncomingMessage message) {
   // The answer of a holder that an earlier attempt asked, under the same id.
   const bool other_sender =
       link.sender != 0 && message.sender() != 0 && link.sender != message.sender();
-  if (exchange.result.has_value() || exchange.reported || exchange.receiving || !exchange.counted ||
+  if (exchange.result.has_value() || exchange.reported || exchange.receiving || !exchange.awaited ||
       other_sender) {
     ++counters_.late_answers;
     return;
   }
   // Only HELLO's answer introduces the sender: its id was never used before, so nothing late can be
   // taken for it.
-  link.Heard(exchange.out.opcode == wire::Opcode::kHello ? message.sender() : 0, SteadyNanos());
+  if (exchange.out.opcode == wire::Opcode::kHello) link.sender = message.sender();
+  link.liveness.OnHeard(SteadyTime(SteadyNanos()));
   if (!reply.ok()) {
     Fail(exchange, absl::InternalError(
                        absl::StrCat("an answer of node ", link.node,
@@ -138,11 +139,12 @@ void DataPath::Complete(Exchange& exchange, ExchangeResult result) {
   result.token = link.token;
   result.sent_epoch = exchange.epoch;
   result.rows = exchange.out.rows;
-  if (exchange.counted) {
-    result.rtt_ns = SteadyNanos() - exchange.sent_ns;
+  if (exchange.awaited) {
+    const uint64_t now_ns = SteadyNanos();
+    result.rtt_ns = now_ns - exchange.sent_ns;
     result.bytes_sent = exchange.out.header.size() + exchange.out.payload.size();
-    exchange.counted = false;
-    link.Settled();
+    exchange.awaited = false;
+    if (exchange.out.opcode != wire::Opcode::kPing) link.liveness.OnSettled(SteadyTime(now_ns));
   }
   if (exchange.in_window) {
     exchange.in_window = false;
@@ -193,7 +195,7 @@ void DataPath::OnRequest(const IncomingMessage& message) {
   if (!request.ok() || request->opcode() != wire::Opcode::kPing) return;
   LaneLink* link = FindBySender(message.sender());
   if (link == nullptr || link->endpoint == nullptr) return;
-  link->Heard(0, SteadyNanos());
+  link->liveness.OnHeard(SteadyTime(SteadyNanos()));
   MessageBytes bytes;
   BuildPlainReply(wire::Opcode::kPing, {.request_id = request->header.request_id}, &bytes);
   link->endpoint->Send(wire::kReplyAm, bytes, {}, [](absl::Status) {});

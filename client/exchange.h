@@ -79,7 +79,7 @@ struct Exchange {
   bool sending = false;
   bool receiving = false;
   bool in_window = false;
-  bool counted = false;  // among the link's outstanding
+  bool awaited = false;  // sent, and its answer is still to come
   uint64_t sent_ns = 0;
   std::optional<ExchangeResult> result;
   bool reported = false;

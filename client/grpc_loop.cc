@@ -21,7 +21,8 @@ void GrpcLoop::Post(std::function<void()> work) {
   if (wake_pending_) return;
   wake_pending_ = true;
   auto alarm = std::make_shared<grpc::Alarm>();
-  alarm->Set(&queue_, gpr_inf_past(GPR_CLOCK_MONOTONIC), Tag([this, alarm](bool) { RunPosted(); }));
+  alarm->Set(&queue_, gpr_inf_past(GPR_CLOCK_MONOTONIC),
+             new std::function<void(bool)>([this, alarm](bool) { RunPosted(); }));
 }
 
 void GrpcLoop::After(absl::Duration delay, std::function<void()> work) {
@@ -71,6 +72,17 @@ void GrpcLoop::Run() {
   }
 }
 
+// A cancelled stream still wants to be read to its end, which a queue that is shut down refuses.
+void GrpcLoop::CloseWhenQuiet() {
+  if (tags_out_ > 0) {
+    After(absl::Milliseconds(1), [this] { CloseWhenQuiet(); });
+    return;
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  closed_ = true;
+  queue_.Shutdown();
+}
+
 void GrpcLoop::Stop(absl::Duration patience, std::function<bool()> done,
                     std::function<void()> cancel) {
   if (!thread_.joinable()) {
@@ -87,12 +99,10 @@ void GrpcLoop::Stop(absl::Duration patience, std::function<bool()> done,
       return;
     }
     stopping_ = true;
+    timers_.clear();
     cancel();
     for (auto& [id, context] : contexts_) context->TryCancel();
-    timers_.clear();
-    const std::lock_guard<std::mutex> lock(mutex_);
-    closed_ = true;
-    queue_.Shutdown();
+    CloseWhenQuiet();
   };
   Post(poll);
   thread_.join();

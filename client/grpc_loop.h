@@ -34,9 +34,9 @@ class GrpcLoop {
   GrpcLoop& operator=(const GrpcLoop&) = delete;
 
   void Start();
-  // Runs until `done` says so or `patience` is over, then refuses new work, cancels unary calls,
-  // runs the callbacks of all calls still out and joins the thread. `cancel` runs on the loop's
-  // thread to end calls that are not unary.
+  // Runs until `done` says so or `patience` is over, then starts no unary call any more, cancels
+  // those that are out, and joins the thread once every tag has come back. `cancel` runs on the
+  // loop's thread to end calls that are not unary.
   void Stop(absl::Duration patience, std::function<bool()> done, std::function<void()> cancel);
 
   void Post(std::function<void()> work);
@@ -45,7 +45,11 @@ class GrpcLoop {
   grpc::CompletionQueue* queue() { return &queue_; }
   // A tag for the queue: `done` runs once, on the loop's thread.
   void* Tag(std::function<void(bool)> done) {
-    return new std::function<void(bool)>(std::move(done));
+    ++tags_out_;
+    return new std::function<void(bool)>([this, done = std::move(done)](bool ok) {
+      --tags_out_;
+      done(ok);
+    });
   }
 
   // Runs one unary call; `done(status, response)` runs on the loop's thread. `start` is a stub's
@@ -80,6 +84,7 @@ class GrpcLoop {
 
   void Run();
   void RunPosted();
+  void CloseWhenQuiet();
   void RunDueTimers();
 
   grpc::CompletionQueue queue_;
@@ -90,6 +95,7 @@ class GrpcLoop {
   bool closed_ = false;        // guarded by mutex_: the queue takes no more tags
   // Of the loop's thread.
   bool stopping_ = false;
+  uint64_t tags_out_ = 0;
   std::multimap<Clock::time_point, std::function<void()>> timers_;
   uint64_t next_call_ = 1;
   std::map<uint64_t, grpc::ClientContext*> contexts_;
