@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -12,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "daemon/lane/lane.h"
+#include "daemon/lane/steady_time.h"
 #include "daemon/process/log.h"
 
 namespace latentd {
@@ -19,11 +19,6 @@ namespace {
 
 // The one tenant there is until requests carry an identity.
 constexpr char kDefaultTenant[] = "default";
-
-// Not the wall clock: setting it must end no session.
-absl::Time SteadyNow() {
-  return absl::UnixEpoch() + absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
-}
 
 absl::StatusOr<SessionToken> DrawToken() {
   SessionToken token;
@@ -91,7 +86,7 @@ absl::StatusOr<SessionGrant> SessionRegistry::Open(std::string client_name,
   const auto acknowledgements = std::make_shared<Acknowledgements>(lanes_.size());
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (shutting_down_) {
+    if (!opening_) {
       ++counts_.refused;
       return absl::UnavailableError("sessions: the daemon is shutting down");
     }
@@ -133,15 +128,30 @@ absl::Status SessionRegistry::Close(const SessionToken& token) {
   return absl::OkStatus();
 }
 
+void SessionRegistry::LostByLane(const SessionToken& token, const absl::Status& why) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::optional<SessionGrant> grant = table_.Remove(token);
+  if (!grant) return;
+  ++counts_.lost;
+  // The lane that lost it has forgotten it and will not mind.
+  TellLanesOfEnd(*grant, std::string(why.message()));
+}
+
 void SessionRegistry::ConnectionLost(const SessionToken& token) {
   const std::lock_guard<std::mutex> lock(mutex_);
   table_.Hasten(token, SteadyNow());
   WakeSweeper();
 }
 
+void SessionRegistry::StopOpening() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  opening_ = false;
+}
+
 void SessionRegistry::Shutdown() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (shutting_down_) return;
+  opening_ = false;
   shutting_down_ = true;
   for (const SessionGrant& grant : table_.Clear()) {
     TellLanesOfEnd(grant, "the daemon is shutting down");

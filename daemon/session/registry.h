@@ -34,6 +34,7 @@ struct SessionCounts {
   uint64_t refused = 0;
   uint64_t closed = 0;
   uint64_t expired = 0;
+  uint64_t lost = 0;
 };
 
 class SessionRegistry {
@@ -54,10 +55,15 @@ class SessionRegistry {
   // NOT_FOUND: the session is over.
   absl::Status Renew(const SessionToken& token);
   absl::Status Close(const SessionToken& token);
+  // A lane gave the session up, because its connection failed or its client fell silent: it ends on
+  // every lane.
+  void LostByLane(const SessionToken& token, const absl::Status& why);
   // The stream that the session was tied to broke: its owner has the grace to renew it.
   void ConnectionLost(const SessionToken& token);
 
-  // Ends every session; Open is refused from now on. Again: nothing happens.
+  // Open is refused from now on; sessions go on.
+  void StopOpening();
+  // Ends every session, after StopOpening. Again: nothing happens.
   void Shutdown();
 
   SessionCounts counts() const;
@@ -75,6 +81,7 @@ class SessionRegistry {
   std::condition_variable changed_;  // the next expiry came nearer, or shutdown
   SessionTable table_;
   SessionCounts counts_;
+  bool opening_ = true;
   bool shutting_down_ = false;
   std::thread sweeper_;
 };

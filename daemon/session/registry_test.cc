@@ -90,11 +90,34 @@ TEST_CASE("a session whose connection broke ends after the grace, long before it
   CHECK(Eventually([&] { return world.registry.counts().expired == 1; }));
 }
 
+TEST_CASE("a session that one lane loses ends on every lane") {
+  World world;
+  world.first.SetSessionLostCallback(
+      [&](SessionToken token, const absl::Status& why) { world.registry.LostByLane(token, why); });
+  const auto grant = world.registry.Open("client", "address");
+  REQUIRE(grant.ok());
+  world.first.LoseSession(grant->token);
+  CHECK(world.second.sessions().empty());
+  CHECK(world.second.removal_reasons() == std::vector<std::string>{"connection reset"});
+  CHECK(world.registry.counts().lost == 1);
+  CHECK(world.registry.Renew(grant->token).code() == absl::StatusCode::kNotFound);
+}
+
 TEST_CASE("beyond the limit a session is refused and no lane hears of it") {
   World world({.max_sessions = 1});
   REQUIRE(world.registry.Open("client", "address").ok());
   const auto refused = world.registry.Open("client", "address");
   CHECK(refused.status().code() == absl::StatusCode::kResourceExhausted);
+  CHECK(world.first.sessions().size() == 1);
+}
+
+TEST_CASE("sessions go on while no new ones are opened") {
+  World world;
+  const auto grant = world.registry.Open("client", "address");
+  REQUIRE(grant.ok());
+  world.registry.StopOpening();
+  CHECK(world.registry.Open("client", "address").status().code() == absl::StatusCode::kUnavailable);
+  CHECK(world.registry.Renew(grant->token).ok());
   CHECK(world.first.sessions().size() == 1);
 }
 

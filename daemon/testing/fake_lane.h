@@ -36,6 +36,14 @@ class FakeLane : public Lane {
     Locked([&] { stop_status_ = std::move(status); });
   }
   LaneStats& mutable_stats() { return stats_; }
+  // As if the client's connection to this lane had failed.
+  void LoseSession(SessionToken token) {
+    const auto callback = Locked([&] {
+      sessions_.erase(token);
+      return lost_callback_;
+    });
+    if (callback) callback(token, absl::UnavailableError("connection reset"));
+  }
 
   // What tests see.
   std::vector<SessionGrant> sessions() const {
@@ -62,6 +70,9 @@ class FakeLane : public Lane {
   }
 
   // Lane.
+  void SetSessionLostCallback(std::function<void(SessionToken, absl::Status)> callback) override {
+    Locked([&] { lost_callback_ = std::move(callback); });
+  }
   void Start() override {
     Locked([&] { started_ = true; });
   }
@@ -74,6 +85,7 @@ class FakeLane : public Lane {
   const std::string& worker_address() const override { return address_; }
   const LaneOptions& options() const override { return options_; }
   std::string DescribeBackend() const override { return "fake"; }
+  std::string Transports() const override { return "fake/lo"; }
   void AddSession(SessionGrant grant, std::function<void()> done) override {
     const bool answer = Locked([&] {
       sessions_[grant.token] = grant;
@@ -126,6 +138,7 @@ class FakeLane : public Lane {
   std::map<SessionToken, SessionGrant> sessions_;
   std::vector<std::string> reasons_;
   std::vector<ChunkInfo> chunks_;
+  std::function<void(SessionToken, absl::Status)> lost_callback_;
   std::shared_ptr<const RoutingTable> table_;
   absl::Status stop_status_;
   bool hangs_ = false;

@@ -1,0 +1,20 @@
+// The membership backend that a configuration asks for.
+#ifndef LATENTD_DAEMON_MEMBERSHIP_MAKE_MEMBERSHIP_H_
+#define LATENTD_DAEMON_MEMBERSHIP_MAKE_MEMBERSHIP_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "config/config.h"
+#include "daemon/membership/membership.h"
+
+namespace latentd {
+
+// UNIMPLEMENTED: a backend that this version does not have. `version` is this daemon's.
+absl::StatusOr<std::unique_ptr<Membership>> MakeMembership(const Config& config,
+                                                           const std::string& version);
+
+}  // namespace latentd
+
+#endif  // LATENTD_DAEMON_MEMBERSHIP_MAKE_MEMBERSHIP_H_

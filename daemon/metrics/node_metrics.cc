@@ -1,0 +1,39 @@
+#include "daemon/metrics/node_metrics.h"
+
+namespace latentd {
+
+using prometheus::MetricType;
+
+void AppendNodeMetrics(const NodeSnapshot& node, MetricFamilies& to) {
+  AddSample(AddFamily(to, "latentd_build_info", "Always 1; its labels tell what runs here.",
+                      MetricType::Gauge),
+            {{"node", node.node_id},
+             {"version", node.version},
+             {"model", node.model},
+             {"record", node.record},
+             {"layout", node.layout_hash}},
+            1);
+  auto& state = AddFamily(to, "latentd_node_state", "1 for the state that the node is in.",
+                          MetricType::Gauge);
+  for (const std::string& name : node.states) {
+    AddSample(state, {{"state", name}}, name == node.state ? 1 : 0);
+  }
+  AddSingle(to, "latentd_routing_epoch", "Epoch of the newest routing table; 0: none yet.",
+            MetricType::Gauge, static_cast<double>(node.epoch));
+  AddSingle(to, "latentd_table_watches", "Clients that follow the routing table.",
+            MetricType::Gauge, static_cast<double>(node.table_watches));
+  AddSingle(to, "latentd_sessions", "Sessions that are open.", MetricType::Gauge,
+            static_cast<double>(node.sessions.live));
+  AddSingle(to, "latentd_sessions_opened_total", "Sessions opened.", MetricType::Counter,
+            static_cast<double>(node.sessions.opened));
+  AddSingle(to, "latentd_sessions_refused_total",
+            "Sessions refused: too many, or the daemon could not take them.", MetricType::Counter,
+            static_cast<double>(node.sessions.refused));
+  auto& ended =
+      AddFamily(to, "latentd_sessions_ended_total", "Sessions that ended.", MetricType::Counter);
+  AddSample(ended, {{"reason", "closed"}}, static_cast<double>(node.sessions.closed));
+  AddSample(ended, {{"reason", "expired"}}, static_cast<double>(node.sessions.expired));
+  AddSample(ended, {{"reason", "lost"}}, static_cast<double>(node.sessions.lost));
+}
+
+}  // namespace latentd

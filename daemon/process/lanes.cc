@@ -1,0 +1,109 @@
+#include "daemon/process/lanes.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "daemon/process/log.h"
+#include "transport/worker.h"
+
+namespace latentd {
+namespace {
+
+IdlePolicy ToPolicy(LaneIdle idle) {
+  switch (idle) {
+    case LaneIdle::kPoll:
+      return IdlePolicy::kPoll;
+    case LaneIdle::kSleep:
+      return IdlePolicy::kSleep;
+    case LaneIdle::kAdaptive:
+      break;
+  }
+  return IdlePolicy::kAdaptive;
+}
+
+LaneLimits ToLimits(const LimitsConfig& config) {
+  LaneLimits limits;
+  limits.inflight_per_session = config.inflight_per_session;
+  limits.inflight_bytes_per_session = config.inflight_bytes_per_session;
+  limits.inflight = config.inflight_per_lane;
+  limits.inflight_bytes = config.inflight_bytes_per_lane;
+  limits.chunks_per_request = config.chunks_per_request;
+  limits.rows_per_request = config.rows_per_request;
+  limits.sessions = config.sessions;
+  limits.chunks = config.chunks;
+  return limits;
+}
+
+absl::Status CheckDevices(const Config& config) {
+  for (size_t i = 0; i < config.data.lanes.size(); ++i) {
+    const Device& device = config.data.lanes[i].device;
+    if (device.kind == DeviceKind::kCpu) continue;
+    return absl::UnimplementedError(
+        absl::StrCat("data.lanes[", i, "]: ", ToString(device),
+                     ": attention on CUDA devices is not in this version; use device: cpu"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation generation) {
+  std::vector<uint64_t> caches;
+  for (const LaneConfig& lane : config.data.lanes) caches.push_back(lane.cache_bytes);
+
+  std::vector<LaneOptions> all;
+  for (const LaneConfig& lane : config.data.lanes) {
+    LaneOptions options;
+    options.index = static_cast<uint32_t>(all.size());
+    options.node_id = config.node.id;
+    options.generation = generation;
+    options.layout = LayoutOf(config);
+    options.device = ToString(lane.device);
+    options.cache_bytes = lane.cache_bytes;
+    options.threads = static_cast<int>(lane.threads);
+    options.cpus.assign(lane.cpus.begin(), lane.cpus.end());
+    options.all_lane_cache_bytes = caches;
+    options.high_watermark = config.store.high_watermark;
+    options.low_watermark = config.store.low_watermark;
+    options.default_lease = absl::Milliseconds(config.store.lease_default_ms);
+    options.max_lease = std::max(options.max_lease, options.default_lease);
+    options.idle = ToPolicy(config.data.lane.idle);
+    options.spin = absl::Microseconds(config.data.lane.spin_us);
+    options.ping_after = absl::Milliseconds(config.data.liveness.ping_ms);
+    options.dead_after = absl::Milliseconds(config.data.liveness.dead_ms);
+    options.limits = ToLimits(config.data.limits);
+    all.push_back(std::move(options));
+  }
+  return all;
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& config,
+                                                             Generation generation) {
+  if (absl::Status devices = CheckDevices(config); !devices.ok()) return devices;
+  absl::StatusOr<std::shared_ptr<Context>> context =
+      Context::Create({.transports = config.data.transports, .cuda = false});
+  if (!context.ok()) {
+    return absl::Status(context.status().code(),
+                        absl::StrCat("data.transports: ", context.status().message()));
+  }
+  LogInfo("data plane", {{"transports", config.data.transports.empty()
+                                            ? std::string("auto")
+                                            : absl::StrJoin(config.data.transports, ",")}});
+
+  std::vector<std::unique_ptr<Lane>> lanes;
+  for (LaneOptions& options : MakeLaneOptions(config, generation)) {
+    const std::string name = absl::StrCat("data.lanes[", options.index, "] (", options.device,
+                                          ", cache ", options.cache_bytes, " bytes): ");
+    absl::StatusOr<std::unique_ptr<Lane>> lane = Lane::Create(std::move(options), *context);
+    if (!lane.ok()) {
+      return absl::Status(lane.status().code(), absl::StrCat(name, lane.status().message()));
+    }
+    lanes.push_back(*std::move(lane));
+  }
+  return lanes;
+}
+
+}  // namespace latentd

@@ -1,0 +1,25 @@
+// From the configuration to lanes.
+#ifndef LATENTD_DAEMON_PROCESS_LANES_H_
+#define LATENTD_DAEMON_PROCESS_LANES_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "config/config.h"
+#include "daemon/lane/lane.h"
+#include "daemon/lane/lane_options.h"
+
+namespace latentd {
+
+// What each lane is told, in lane order. Pure.
+std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation generation);
+
+// Makes every lane, started none. Errors name the lane and what it could not get: UNIMPLEMENTED for
+// a device that this version has no lane for.
+absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& config,
+                                                             Generation generation);
+
+}  // namespace latentd
+
+#endif  // LATENTD_DAEMON_PROCESS_LANES_H_

@@ -1,0 +1,96 @@
+#include "daemon/process/run.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "daemon/process/lanes.h"
+#include "daemon/process/log.h"
+#include "daemon/process/notify.h"
+#include "daemon/process/server.h"
+#include "daemon/process/signals.h"
+#include "daemon/process/version.h"
+#include "daemon/process/watchdog.h"
+
+namespace latentd {
+namespace {
+
+LogSeverity SeverityOf(LogLevel level) {
+  switch (level) {
+    case LogLevel::kTrace:
+      return LogSeverity::kTrace;
+    case LogLevel::kDebug:
+      return LogSeverity::kDebug;
+    case LogLevel::kInfo:
+      return LogSeverity::kInfo;
+    case LogLevel::kWarn:
+      return LogSeverity::kWarn;
+    case LogLevel::kError:
+      return LogSeverity::kError;
+  }
+  return LogSeverity::kInfo;
+}
+
+LogStyle StyleOf(LogFormat format) {
+  if (format == LogFormat::kJson) return LogStyle::kJson;
+  return StderrIsJournal() ? LogStyle::kJournal : LogStyle::kText;
+}
+
+absl::StatusOr<std::unique_ptr<Server>> StartServer(const Config& config) {
+  const Layout layout = LayoutOf(config);
+  const Generation generation = DrawGeneration();
+  LogInfo("starting", {{"version", kVersion},
+                       {"node", config.node.id},
+                       {"generation", absl::StrCat(absl::Hex(ToInt(generation), absl::kZeroPad16))},
+                       {"layout", ToString(layout)},
+                       {"layout_hash", ToString(HashLayout(layout))}});
+  absl::StatusOr<std::vector<std::unique_ptr<Lane>>> lanes = MakeLanes(config, generation);
+  if (!lanes.ok()) return lanes.status();
+  return Server::Start(config, generation, *std::move(lanes));
+}
+
+std::unique_ptr<Watchdog> MakeWatchdog(const Server& server) {
+  const std::optional<absl::Duration> timeout = WatchdogTimeout();
+  if (!timeout) return nullptr;
+  return std::make_unique<Watchdog>(
+      *timeout, [&server] { return server.LaneTurns(); }, NotifyWatchdog);
+}
+
+}  // namespace
+
+int RunDaemon(const Config& config) {
+  const absl::Time began = absl::Now();
+  StartLogging(SeverityOf(config.log.level), StyleOf(config.log.format));
+  absl::StatusOr<std::unique_ptr<Server>> started = StartServer(config);
+  if (!started.ok()) {
+    LogError("cannot start", {{"reason", std::string(started.status().message())}});
+    return kExitFailure;
+  }
+  Server& server = **started;
+  NotifyReady(absl::StrCat("serving on ", server.control_address()));
+  LogInfo("ready", {{"node", config.node.id},
+                    {"control", server.control_address()},
+                    {"metrics", server.metrics_address()},
+                    {"lanes", config.data.lanes.size()},
+                    {"startup_ms", absl::ToInt64Milliseconds(absl::Now() - began)}});
+  const std::unique_ptr<Watchdog> watchdog = MakeWatchdog(server);
+
+  const int signal = AwaitTermination();
+  ExitOnTermination(kExitFailure);
+  const absl::Duration limit = absl::Milliseconds(config.drain.timeout_ms);
+  NotifyStopping(absl::StrCat("draining ", server.RequestsInFlight(), " requests"), limit);
+  LogInfo("stopping", {{"signal", SignalName(signal)},
+                       {"requests_in_flight", server.RequestsInFlight()},
+                       {"drain_timeout_ms", config.drain.timeout_ms}});
+  const absl::Status stopped = server.Stop(absl::Now() + limit);
+  if (!stopped.ok()) {
+    LogWarn("drained incompletely", {{"reason", std::string(stopped.message())}});
+  }
+  LogInfo("stopped");
+  return kExitOk;
+}
+
+}  // namespace latentd

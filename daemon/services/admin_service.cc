@@ -1,0 +1,120 @@
+#include "daemon/services/admin_service.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "daemon/lane/lane.h"
+#include "daemon/process/log.h"
+#include "daemon/services/chunk_listing.h"
+#include "daemon/services/grpc_status.h"
+#include "routing/layout_proto.h"
+#include "transport/wire.h"
+
+namespace latentd {
+namespace {
+
+v1::NodeState ToProto(LifecycleState state) {
+  switch (state) {
+    case LifecycleState::kStarting:
+      return v1::NODE_STATE_UNSPECIFIED;
+    case LifecycleState::kActive:
+      return v1::NODE_STATE_ACTIVE;
+    case LifecycleState::kDraining:
+    case LifecycleState::kStopping:
+      return v1::NODE_STATE_DRAINING;
+  }
+  return v1::NODE_STATE_UNSPECIFIED;
+}
+
+uint64_t CountErrors(const LaneStats& stats) {
+  uint64_t errors = stats.malformed_messages.Get();
+  // Index 0 is OK.
+  for (size_t i = 1; i < stats.replies_by_code.size(); ++i)
+    errors += stats.replies_by_code[i].Get();
+  return errors;
+}
+
+void FillLane(const Lane& lane, v1::LaneStatus& to) {
+  const LaneStats& stats = lane.stats();
+  to.set_index(lane.options().index);
+  to.set_device(lane.options().device);
+  to.set_backend(lane.DescribeBackend());
+  to.set_transports(lane.Transports());
+  to.set_cache_bytes(lane.options().cache_bytes);
+  to.set_pages_total(stats.pages_total.Get());
+  to.set_pages_free(stats.pages_free.Get());
+  to.set_chunks_open(stats.chunks_open.Get());
+  to.set_chunks_sealed(stats.chunks_sealed.Get());
+  to.set_chunks_pinned(stats.chunks_pinned.Get());
+  to.set_requests_in_flight(stats.requests_in_flight.Get());
+  to.set_bytes_in_flight(stats.bytes_in_flight.Get());
+  to.set_attend_requests(stats.requests[static_cast<size_t>(wire::Opcode::kAttend)].Get());
+  to.set_attend_rows(stats.attend_rows.Get());
+  to.set_evicted_chunks(stats.evicted_chunks.Get());
+  to.set_errors(CountErrors(stats));
+}
+
+}  // namespace
+
+AdminService::AdminService(const NodeFacts* facts, std::vector<Lane*> lanes,
+                           SessionRegistry* sessions, const Membership* membership,
+                           Lifecycle* lifecycle)
+    : facts_(facts),
+      lanes_(std::move(lanes)),
+      sessions_(sessions),
+      membership_(membership),
+      lifecycle_(lifecycle) {}
+
+void AdminService::SetMetricsAddress(std::string address) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  metrics_address_ = std::move(address);
+}
+
+grpc::Status AdminService::Status(grpc::ServerContext*, const v1::StatusRequest*,
+                                  v1::StatusResponse* response) {
+  const LifecycleState state = lifecycle_->state();
+  if (state == LifecycleState::kStarting) {
+    // Whoever waits for the node waits until it serves, not until it listens.
+    return ToGrpc(absl::UnavailableError(absl::StrCat("node \"", facts_->id, "\" is starting")));
+  }
+  response->set_node_id(facts_->id);
+  response->set_version(facts_->version);
+  response->set_generation(ToInt(facts_->generation));
+  response->set_state(ToProto(state));
+  response->set_uptime_ms(
+      static_cast<uint64_t>(absl::ToInt64Milliseconds(absl::Now() - facts_->started)));
+  if (const TablePtr table = membership_->table()) response->set_epoch(ToInt(table->epoch()));
+  *response->mutable_layout() = ToProto(facts_->layout);
+  response->set_membership(std::string(membership_->name()));
+  response->set_sessions(static_cast<uint32_t>(sessions_->counts().live));
+  for (const Lane* lane : lanes_) FillLane(*lane, *response->add_lanes());
+  response->set_cuda(facts_->cuda);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  response->set_metrics_address(metrics_address_);
+  return grpc::Status::OK;
+}
+
+grpc::Status AdminService::Chunks(grpc::ServerContext*, const v1::ChunksRequest* request,
+                                  v1::ChunksResponse* response) {
+  absl::StatusOr<v1::ChunksResponse> listing = ListChunks(lanes_, *request, absl::Seconds(5));
+  if (!listing.ok()) return ToGrpc(listing.status());
+  *response = *std::move(listing);
+  return grpc::Status::OK;
+}
+
+grpc::Status AdminService::Drain(grpc::ServerContext* context, const v1::DrainRequest*,
+                                 v1::DrainResponse* response) {
+  LogInfo("drain asked for", {{"peer", context->peer()}});
+  const absl::Status drained = lifecycle_->Drain();
+  response->set_requests_in_flight(lifecycle_->RequestsInFlight());
+  return ToGrpc(drained);
+}
+
+grpc::Status AdminService::Resume(grpc::ServerContext* context, const v1::ResumeRequest*,
+                                  v1::ResumeResponse*) {
+  LogInfo("resume asked for", {{"peer", context->peer()}});
+  return ToGrpc(lifecycle_->Resume());
+}
+
+}  // namespace latentd

@@ -1,0 +1,47 @@
+#include "daemon/services/cluster_service.h"
+
+#include "absl/strings/str_cat.h"
+#include "routing/table_proto.h"
+
+namespace latentd {
+
+grpc::ServerUnaryReactor* ClusterService::GetTable(grpc::CallbackServerContext* context,
+                                                   const v1::GetTableRequest*,
+                                                   v1::RoutingTable* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (const TableStreams::Message table = streams_->newest()) {
+    *response = *table;
+    reactor->Finish(grpc::Status::OK);
+  } else {
+    reactor->Finish(
+        grpc::Status(grpc::StatusCode::UNAVAILABLE,
+                     absl::StrCat("node \"", facts_->id, "\" has no routing table yet")));
+  }
+  return reactor;
+}
+
+grpc::ServerWriteReactor<v1::RoutingTable>* ClusterService::WatchTable(
+    grpc::CallbackServerContext*, const v1::WatchTableRequest* request) {
+  std::function<void()> on_broken;
+  const SessionToken token{.hi = request->token_hi(), .lo = request->token_lo()};
+  if (token != SessionToken{}) {
+    on_broken = [sessions = sessions_, token] { sessions->ConnectionLost(token); };
+  }
+  return streams_->NewStream(request->known_epoch(), std::move(on_broken));
+}
+
+grpc::ServerUnaryReactor* ClusterService::ListNodes(grpc::CallbackServerContext* context,
+                                                    const v1::ListNodesRequest*,
+                                                    v1::ListNodesResponse* response) {
+  for (const Member& member : membership_->ListNodes()) {
+    v1::Node& node = *response->add_nodes();
+    node = ToProto(member.node);
+    if (!member.heard_from) node.set_state(v1::NODE_STATE_UNKNOWN);
+    node.set_version(member.version);
+  }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace latentd

@@ -1,0 +1,23 @@
+// The credentials of the gRPC server: mutual TLS, or none.
+#ifndef LATENTD_DAEMON_SERVICES_CREDENTIALS_H_
+#define LATENTD_DAEMON_SERVICES_CREDENTIALS_H_
+
+#include <grpcpp/security/server_credentials.h>
+
+#include <memory>
+
+#include "absl/time/time.h"
+#include "daemon/services/tls_files.h"
+
+namespace latentd {
+
+// Both sides show a certificate, and the client's must come from the authorities in
+// `files.ca_path`. The files are read again every `reload`; a pair that does not fit together (one
+// file replaced, the other not yet) is passed over until it does. REQUIRES: CheckTlsFiles is
+// satisfied.
+std::shared_ptr<grpc::ServerCredentials> MutualTlsCredentials(const TlsFiles& files,
+                                                              absl::Duration reload);
+
+}  // namespace latentd
+
+#endif  // LATENTD_DAEMON_SERVICES_CREDENTIALS_H_

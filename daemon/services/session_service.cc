@@ -1,0 +1,125 @@
+#include "daemon/services/session_service.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/lane/lane.h"
+#include "daemon/process/log.h"
+#include "daemon/services/grpc_status.h"
+#include "routing/layout_proto.h"
+#include "transport/wire.h"
+
+namespace latentd {
+namespace {
+
+constexpr size_t kMaxClientNameBytes = 256;
+// A worker with many devices has an address of some kilobytes.
+constexpr size_t kMaxWorkerAddressBytes = 64 << 10;
+
+uint32_t TtlMs(const SessionRegistry& sessions) {
+  return static_cast<uint32_t>(absl::ToInt64Milliseconds(sessions.ttl()));
+}
+
+void FillLimits(const LaneLimits& limits, v1::Limits& to) {
+  to.set_inflight_requests(limits.inflight_per_session);
+  to.set_inflight_bytes(limits.inflight_bytes_per_session);
+  to.set_chunks_per_request(limits.chunks_per_request);
+  to.set_rows_per_request(limits.rows_per_request);
+  to.set_payload_bytes_per_request(limits.payload_bytes_per_request);
+}
+
+void FillLane(const Lane& lane, v1::Lane& to) {
+  to.set_index(lane.options().index);
+  to.set_worker_address(lane.worker_address());
+  to.set_device(lane.options().device);
+  to.set_cache_bytes(lane.options().cache_bytes);
+}
+
+}  // namespace
+
+SessionService::SessionService(const NodeFacts* facts, std::vector<Lane*> lanes,
+                               SessionRegistry* sessions, const TableStreams* tables)
+    : facts_(facts), lanes_(std::move(lanes)), sessions_(sessions), tables_(tables) {}
+
+grpc::Status SessionService::Open(grpc::ServerContext* context, const v1::OpenRequest* request,
+                                  v1::OpenResponse* response) {
+  if (const absl::Status checked = CheckOpen(*request); !checked.ok()) {
+    LogWarn("session refused", {{"client", request->client_name()},
+                                {"peer", context->peer()},
+                                {"reason", std::string(checked.message())}});
+    return ToGrpc(checked);
+  }
+  const TableStreams::Message table = tables_->newest();
+  if (table == nullptr) {
+    return ToGrpc(
+        absl::UnavailableError(absl::StrCat("node \"", facts_->id, "\" has no routing table yet")));
+  }
+  const std::string name =
+      request->client_name().empty() ? context->peer() : request->client_name();
+  absl::StatusOr<SessionGrant> grant = sessions_->Open(name, request->worker_address());
+  if (!grant.ok()) {
+    LogWarn("session refused", {{"client", name},
+                                {"peer", context->peer()},
+                                {"reason", std::string(grant.status().message())}});
+    return ToGrpc(grant.status());
+  }
+  LogInfo("session opened",
+          {{"client", name}, {"peer", context->peer()}, {"tenant", grant->tenant}});
+
+  response->set_token_hi(grant->token.hi);
+  response->set_token_lo(grant->token.lo);
+  response->set_ttl_ms(TtlMs(*sessions_));
+  response->set_node_id(facts_->id);
+  response->set_generation(ToInt(facts_->generation));
+  response->set_tenant(grant->tenant);
+  for (const Lane* lane : lanes_) FillLane(*lane, *response->add_lanes());
+  if (!lanes_.empty()) FillLimits(lanes_[0]->options().limits, *response->mutable_limits());
+  *response->mutable_layout() = ToProto(facts_->layout);
+  *response->mutable_table() = *table;
+  response->set_protocol_version(wire::kVersion);
+  return grpc::Status::OK;
+}
+
+grpc::Status SessionService::Renew(grpc::ServerContext*, const v1::RenewRequest* request,
+                                   v1::RenewResponse* response) {
+  const absl::Status renewed =
+      sessions_->Renew({.hi = request->token_hi(), .lo = request->token_lo()});
+  if (renewed.ok()) response->set_ttl_ms(TtlMs(*sessions_));
+  return ToGrpc(renewed);
+}
+
+grpc::Status SessionService::Close(grpc::ServerContext*, const v1::CloseRequest* request,
+                                   v1::CloseResponse*) {
+  return ToGrpc(sessions_->Close({.hi = request->token_hi(), .lo = request->token_lo()}));
+}
+
+absl::Status SessionService::CheckOpen(const v1::OpenRequest& request) const {
+  if (request.protocol_version() != wire::kVersion) {
+    return absl::FailedPreconditionError(absl::StrCat("protocol_version: the client speaks ",
+                                                      request.protocol_version(), ", node \"",
+                                                      facts_->id, "\" speaks ", wire::kVersion));
+  }
+  const LayoutHash ours = HashLayout(facts_->layout);
+  if (request.layout_hash() != 0 && request.layout_hash() != ToInt(ours)) {
+    const std::string theirs =
+        request.layout().empty() ? "" : absl::StrCat(" (", request.layout(), ")");
+    return absl::FailedPreconditionError(absl::StrCat(
+        "layout mismatch: the client expects ", ToString(LayoutHash{request.layout_hash()}), theirs,
+        ", node \"", facts_->id, "\" holds ", ToString(ours), " (", ToString(facts_->layout), ")"));
+  }
+  if (request.worker_address().empty()) {
+    return absl::InvalidArgumentError("worker_address: empty");
+  }
+  if (request.worker_address().size() > kMaxWorkerAddressBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("worker_address: ", request.worker_address().size(), " bytes, at most ",
+                     kMaxWorkerAddressBytes));
+  }
+  if (request.client_name().size() > kMaxClientNameBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("client_name: ", request.client_name().size(),
+                                                   " bytes, at most ", kMaxClientNameBytes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace latentd

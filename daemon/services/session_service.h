@@ -1,0 +1,44 @@
+// The gRPC service `Session`: a frontend exchanges UCX addresses for a token, renews it, closes it.
+//
+// Any thread; calls block while the lanes learn of a session. What it is given must outlive the
+// gRPC server.
+#ifndef LATENTD_DAEMON_SERVICES_SESSION_SERVICE_H_
+#define LATENTD_DAEMON_SERVICES_SESSION_SERVICE_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <vector>
+
+#include "daemon/services/node_facts.h"
+#include "daemon/services/table_streams.h"
+#include "daemon/session/registry.h"
+#include "proto/latentd/v1/session.grpc.pb.h"
+
+namespace latentd {
+
+class Lane;
+
+class SessionService : public v1::Session::Service {
+ public:
+  SessionService(const NodeFacts* facts, std::vector<Lane*> lanes, SessionRegistry* sessions,
+                 const TableStreams* tables);
+
+  grpc::Status Open(grpc::ServerContext* context, const v1::OpenRequest* request,
+                    v1::OpenResponse* response) override;
+  grpc::Status Renew(grpc::ServerContext* context, const v1::RenewRequest* request,
+                     v1::RenewResponse* response) override;
+  grpc::Status Close(grpc::ServerContext* context, const v1::CloseRequest* request,
+                     v1::CloseResponse* response) override;
+
+ private:
+  absl::Status CheckOpen(const v1::OpenRequest& request) const;
+
+  const NodeFacts* const facts_;
+  const std::vector<Lane*> lanes_;
+  SessionRegistry* const sessions_;
+  const TableStreams* const tables_;
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_DAEMON_SERVICES_SESSION_SERVICE_H_
