@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "daemon/process/cuda_facts.h"
 #include "daemon/process/log.h"
 #include "transport/worker.h"
 
@@ -43,7 +44,8 @@ absl::Status CheckDevices(const Config& config) {
     if (device.kind == DeviceKind::kCpu) continue;
     return absl::UnimplementedError(
         absl::StrCat("data.lanes[", i, "]: ", ToString(device),
-                     ": attention on CUDA devices is not in this version; use device: cpu"));
+                     ": attention on CUDA devices is not in this version; use device: cpu (CUDA here: ",
+                     DescribeCuda(), ")"));
   }
   return absl::OkStatus();
 }

@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "daemon/membership/make_membership.h"
 #include "daemon/metrics/collector.h"
+#include "daemon/process/cuda_facts.h"
 #include "daemon/process/log.h"
 #include "daemon/process/version.h"
 
@@ -86,7 +87,7 @@ Server::Server(const Config& config, Generation generation,
              .layout = LayoutOf(config),
              .version = kVersion,
              .started = absl::Now(),
-             .cuda = "not in this version"},
+             .cuda = DescribeCuda()},
       lanes_(std::move(lanes)),
       lane_pointers_(Pointers(lanes_)),
       membership_(std::move(membership)),

@@ -1,4 +1,5 @@
-// A session is one client process on one daemon: a token for the data plane, a tenant, limits. Values; any thread.
+// A session is one client process on one daemon: a token for the data plane, a tenant, limits.
+// Values; any thread.
 #ifndef LATENTD_DAEMON_SESSION_SESSION_H_
 #define LATENTD_DAEMON_SESSION_SESSION_H_
 
@@ -24,7 +25,7 @@ struct SessionToken {
 // What a lane is told of a session when it opens.
 struct SessionGrant {
   SessionToken token;
-  std::string client_name;     // for logs
+  std::string client_name;  // for logs
   std::string tenant;
   std::string worker_address;  // the client's UCX worker
 };
