@@ -17,8 +17,13 @@ LaneOptions WideOptions() {
   LaneOptions options = TestOptions();
   options.layout = {.model = "wide", .layers = 1, .latent_width = 512, .rope_width = 64};
   options.cache_bytes = 256 * options.layout.page_bytes();
+  return options;
+}
+
+LaneOptions ImpatientOptions() {
+  LaneOptions options = WideOptions();
   options.ping_after = absl::Milliseconds(100);
-  options.dead_after = absl::Milliseconds(500);
+  options.dead_after = absl::Seconds(1);
   return options;
 }
 
@@ -108,7 +113,7 @@ TEST_CASE("an open chunk that is being attended may lose its publisher") {
 
 TEST_CASE("a frozen client is asked, given up in time, and what it held comes back") {
   const std::string transport = GENERATE("tcp", "shm");
-  LaneWorld world(WideOptions(), transport);
+  LaneWorld world(ImpatientOptions(), transport);
   TestClient keeper(world);
   keeper.Fill(1, 64 * 8);
   const Baseline baseline(world);
@@ -118,7 +123,7 @@ TEST_CASE("a frozen client is asked, given up in time, and what it held comes ba
   // From here on nobody turns the client's worker.
   const absl::Time frozen = absl::Now();
   CHECK(keeper.Until([&] { return world.lost == 1; }));
-  CHECK(absl::Now() - frozen < absl::Seconds(3));
+  CHECK(absl::Now() - frozen < absl::Seconds(5));
   CHECK(world.last_lost_hi == client.token().hi);
   CHECK(world.stats().peer_timeouts.Get() == 1);
   CHECK(keeper.Until([&] { return baseline.Restored(); }));
@@ -126,7 +131,7 @@ TEST_CASE("a frozen client is asked, given up in time, and what it held comes ba
 }
 
 TEST_CASE("a client frozen with answers under way does not keep their memory") {
-  LaneWorld world(WideOptions());
+  LaneWorld world(ImpatientOptions());
   TestClient keeper(world);
   keeper.Fill(1, 64 * 8);
   const Baseline baseline(world);
@@ -141,7 +146,7 @@ TEST_CASE("a client frozen with answers under way does not keep their memory") {
 
 TEST_CASE("a client frozen with a payload half way does not keep its memory") {
   const std::string transport = GENERATE("tcp", "shm");
-  LaneWorld world(WideOptions(), transport);
+  LaneWorld world(ImpatientOptions(), transport);
   TestClient keeper(world);
   keeper.Fill(1, 100);
   const Baseline baseline(world);
@@ -156,7 +161,7 @@ TEST_CASE("a client frozen with a payload half way does not keep its memory") {
 }
 
 TEST_CASE("a client that is quiet but answers PINGs keeps what it holds") {
-  LaneWorld world(WideOptions());
+  LaneWorld world(ImpatientOptions());
   TestClient client(world);
   client.Fill(1, 10);
   REQUIRE(client.Pin({1}, 600'000).status().ok());
@@ -214,9 +219,15 @@ TEST_CASE("a stopping lane finishes what is in flight") {
 TEST_CASE("a stopping lane that may not wait cuts off, says how much, and still answers") {
   LaneWorld world(WideOptions());
   TestClient client(world);
-  client.Fill(1, 64 * 8);
+  client.Fill(1, 64 * 128);
+  // Much to compute and little to send: what is cut off is still in the queue.
+  const Query slow = {.scale = 0.01f,
+                      .heads = 16,
+                      .tokens = 4,
+                      .chunks = {TestClient::Entry(1, 64 * 128)},
+                      .flags = 0};
   std::vector<uint64_t> ids;
-  for (int i = 0; i < 30; ++i) ids.push_back(client.SendAttend(kHeavy));
+  for (int i = 0; i < 30; ++i) ids.push_back(client.SendAttend(slow));
   REQUIRE(client.Until([&] { return world.stats().requests[4].Get() == 30; }));
   absl::Status stopped;
   std::atomic<bool> done = false;
@@ -230,7 +241,8 @@ TEST_CASE("a stopping lane that may not wait cuts off, says how much, and still 
   CHECK(stopped.ToString().find("cut off") != std::string::npos);
   int unavailable = 0;
   for (const uint64_t id : ids) {
-    if (client.Has(id)) unavailable += client.Take(id).code() == wire::Code::kUnavailable;
+    REQUIRE(client.Has(id));
+    unavailable += client.Take(id).code() == wire::Code::kUnavailable;
   }
   CHECK(unavailable > 0);
 }

@@ -77,6 +77,7 @@ class LaneImpl : public Lane {
   bool Turn(absl::Time now);
   bool DrainDue(absl::Time now) const;
   void CutOff();
+  void Farewell();
   void TearDown();
   void Housekeep(absl::Time now);
   absl::Time NextWake(absl::Time now) const;

@@ -21,6 +21,8 @@ constexpr int kProgressRounds = 8;
 constexpr absl::Duration kLongestSleep = absl::Milliseconds(900);
 // What was cut off is still told so, if its peer listens.
 constexpr absl::Duration kCutOffGrace = absl::Milliseconds(100);
+// Longer than any round trip of a peer that listens.
+constexpr absl::Duration kFarewellPatience = absl::Milliseconds(100);
 
 void PinToCpus(uint32_t lane, const std::vector<int>& cpus) {
   if (cpus.empty()) return;
@@ -57,6 +59,7 @@ void LaneImpl::Run() {
     }
   }
   CutOff();
+  Farewell();
   mailbox_->Close();
   mailbox_->Run();
   TearDown();
@@ -117,6 +120,23 @@ void LaneImpl::CutOff() {
   stop_status_ = absl::DeadlineExceededError(
       absl::StrCat("lane ", options_.index, ": ", cut, " requests were cut off"));
   spdlog::warn("lane {}: stopped with {} requests in flight", options_.index, cut);
+}
+
+// UCX says that a small message has left when it has taken a copy, and closing a connection drops
+// what was only copied. So peers are asked something after their last reply: who answers has it.
+void LaneImpl::Farewell() {
+  if (stop_at_ == absl::InfinitePast()) return;  // being destroyed: nobody waits
+  const absl::Time now = SteadyNow();
+  for (const auto& [token, session] : sessions_) {
+    if (session->state == LaneSession::State::kBound) SendPing(session, now);
+  }
+  const auto unanswered = [&] {
+    return std::any_of(sessions_.begin(), sessions_.end(),
+                       [&](const auto& entry) { return entry.second->pinged == now; });
+  };
+  while (unanswered() && SteadyNow() < now + kFarewellPatience) {
+    if (worker_->Progress() == 0) sched_yield();
+  }
 }
 
 void LaneImpl::TearDown() {
