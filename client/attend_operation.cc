@@ -21,6 +21,11 @@ uint64_t AnswerRowBytes(const Geometry& geometry, OutFormat format) {
   return uint64_t{geometry.latent_width} * OutValueBytes(format) + sizeof(float);
 }
 
+// A holder cannot have taken longer than the whole round trip: such a figure is none.
+uint64_t Plausible(uint64_t holder_ns, uint64_t rtt_ns) {
+  return holder_ns <= rtt_ns ? holder_ns : 0;
+}
+
 absl::Status CheckSize(std::string_view what, uint64_t got, uint64_t expected) {
   if (got == expected) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -92,8 +97,8 @@ class AttendOperation final : public Operation {
     answer_.holders.push_back({.node = result.node,
                                .lane = result.lane,
                                .rows = result.rows,
-                               .queue_ns = result.header.queue_ns,
-                               .compute_ns = result.header.compute_ns,
+                               .queue_ns = Plausible(result.header.queue_ns, result.rtt_ns),
+                               .compute_ns = Plausible(result.header.compute_ns, result.rtt_ns),
                                .rtt_ns = result.rtt_ns,
                                .bytes_sent = result.bytes_sent,
                                .bytes_received = result.bytes_received,

@@ -1,0 +1,241 @@
+#include "tools/ctl_views.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/time.h"
+#include "tools/text_table.h"
+
+namespace latentd {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kSlots = 65536;
+
+std::string Hex(uint64_t value) { return absl::StrFormat("%016x", value); }
+
+std::string GenerationText(uint64_t generation) {
+  return generation == 0 ? "unknown" : Hex(generation);
+}
+
+std::string Milliseconds(uint64_t ms) {
+  // To the second once there are seconds: nobody reads "3h2m1.234s".
+  const absl::Duration exact = absl::Milliseconds(static_cast<int64_t>(ms));
+  return absl::FormatDuration(ms < 10'000 ? exact : absl::Trunc(exact, absl::Seconds(1)));
+}
+
+std::string LayoutText(const v1::Layout& layout) {
+  return absl::StrCat(layout.model(), ", ", layout.layers(), " layers, ", layout.latent_width(),
+                      "+", layout.rope_width(), " ", layout.record(), ", ", layout.page_tokens(),
+                      "-token pages, hash ", Hex(layout.hash()));
+}
+
+json LayoutJson(const v1::Layout& layout) {
+  return {{"model", layout.model()},
+          {"layers", layout.layers()},
+          {"latent_width", layout.latent_width()},
+          {"rope_width", layout.rope_width()},
+          {"record", layout.record()},
+          {"page_tokens", layout.page_tokens()},
+          {"format_version", layout.format_version()},
+          {"hash", Hex(layout.hash())}};
+}
+
+json LaneJson(const v1::LaneStatus& lane) {
+  return {{"index", lane.index()},
+          {"device", lane.device()},
+          {"backend", lane.backend()},
+          {"transports", lane.transports()},
+          {"cache_bytes", lane.cache_bytes()},
+          {"pages_total", lane.pages_total()},
+          {"pages_free", lane.pages_free()},
+          {"chunks_open", lane.chunks_open()},
+          {"chunks_sealed", lane.chunks_sealed()},
+          {"chunks_pinned", lane.chunks_pinned()},
+          {"requests_in_flight", lane.requests_in_flight()},
+          {"bytes_in_flight", lane.bytes_in_flight()},
+          {"attend_requests", lane.attend_requests()},
+          {"attend_rows", lane.attend_rows()},
+          {"evicted_chunks", lane.evicted_chunks()},
+          {"errors", lane.errors()}};
+}
+
+json NodeJson(const v1::Node& node) {
+  return {{"id", node.id()},
+          {"control_address", node.control_address()},
+          {"capacity_bytes", node.capacity_bytes()},
+          {"generation", GenerationText(node.generation())},
+          {"state", StateName(node.state())},
+          {"version", node.version()}};
+}
+
+// Slots that a node is first among the holders of, and those that it holds at all.
+struct Held {
+  uint64_t primary = 0;
+  uint64_t all = 0;
+};
+
+std::vector<Held> HeldBy(const v1::RoutingTable& table) {
+  std::vector<Held> held(table.nodes_size());
+  for (const v1::SlotRange& range : table.ranges()) {
+    for (int i = 0; i < range.holders_size(); ++i) {
+      if (range.holders(i) >= held.size()) continue;
+      held[range.holders(i)].all += range.slots();
+      if (i == 0) held[range.holders(i)].primary += range.slots();
+    }
+  }
+  return held;
+}
+
+std::string HoldersText(const v1::RoutingTable& table, const v1::SlotRange& range) {
+  std::vector<std::string> names;
+  for (const uint32_t holder : range.holders()) {
+    names.push_back(holder < static_cast<uint32_t>(table.nodes_size())
+                        ? table.nodes(static_cast<int>(holder)).id()
+                        : absl::StrCat("#", holder));
+  }
+  return absl::StrJoin(names, " ");
+}
+
+}  // namespace
+
+std::string StateName(v1::NodeState state) {
+  switch (state) {
+    case v1::NODE_STATE_ACTIVE:
+      return "active";
+    case v1::NODE_STATE_DRAINING:
+      return "draining";
+    case v1::NODE_STATE_DOWN:
+      return "down";
+    default:
+      return "unknown";
+  }
+}
+
+View StatusView(const v1::StatusResponse& status) {
+  TextTable node({"", ""});
+  node.Add({"node", status.node_id()});
+  node.Add({"state", StateName(status.state())});
+  node.Add({"version", status.version()});
+  node.Add({"up", Milliseconds(status.uptime_ms())});
+  node.Add({"generation", GenerationText(status.generation())});
+  node.Add({"layout", LayoutText(status.layout())});
+  node.Add({"membership", absl::StrCat(status.membership(), ", epoch ", status.epoch())});
+  node.Add({"sessions", absl::StrCat(status.sessions())});
+  node.Add({"cuda", status.cuda()});
+  node.Add({"metrics", status.metrics_address().empty() ? "off" : status.metrics_address()});
+
+  TextTable lanes({"lane", "device", "backend", "transports", ">cache", ">used", ">open", ">sealed",
+                   ">pinned", ">in flight", ">queries", ">rows", ">evicted", ">errors"});
+  json lanes_json = json::array();
+  for (const v1::LaneStatus& lane : status.lanes()) {
+    const double total = static_cast<double>(lane.pages_total());
+    const double used =
+        total > 0 ? 100 * (total - static_cast<double>(lane.pages_free())) / total : 0;
+    lanes.Add({absl::StrCat(lane.index()), lane.device(), lane.backend(),
+               lane.transports().empty() ? "-" : lane.transports(),
+               HumanBytes(static_cast<double>(lane.cache_bytes())),
+               absl::StrCat(Fixed(used, 1), "%"), absl::StrCat(lane.chunks_open()),
+               absl::StrCat(lane.chunks_sealed()), absl::StrCat(lane.chunks_pinned()),
+               absl::StrCat(lane.requests_in_flight()), absl::StrCat(lane.attend_requests()),
+               absl::StrCat(lane.attend_rows()), absl::StrCat(lane.evicted_chunks()),
+               absl::StrCat(lane.errors())});
+    lanes_json.push_back(LaneJson(lane));
+  }
+  View view;
+  // The first line is that of the empty heads.
+  const std::string facts = node.ToString();
+  view.text = absl::StrCat(facts.substr(facts.find('\n') + 1), "\n", lanes.ToString());
+  view.json = {{"node_id", status.node_id()},
+               {"version", status.version()},
+               {"generation", Hex(status.generation())},
+               {"state", StateName(status.state())},
+               {"uptime_ms", status.uptime_ms()},
+               {"epoch", status.epoch()},
+               {"layout", LayoutJson(status.layout())},
+               {"membership", status.membership()},
+               {"sessions", status.sessions()},
+               {"cuda", status.cuda()},
+               {"metrics_address", status.metrics_address()},
+               {"lanes", std::move(lanes_json)}};
+  return view;
+}
+
+View NodesView(const v1::ListNodesResponse& nodes) {
+  TextTable table({"node", "address", "state", ">capacity", "generation", "version"});
+  json list = json::array();
+  for (const v1::Node& node : nodes.nodes()) {
+    table.Add({node.id(), node.control_address(), StateName(node.state()),
+               HumanBytes(static_cast<double>(node.capacity_bytes())),
+               GenerationText(node.generation()), node.version().empty() ? "-" : node.version()});
+    list.push_back(NodeJson(node));
+  }
+  return {table.ToString(), {{"nodes", std::move(list)}}};
+}
+
+View TableView(const v1::RoutingTable& table, bool ranges) {
+  const std::vector<Held> held = HeldBy(table);
+  TextTable nodes({"node", "address", "state", ">primary slots", ">share", ">slots held"});
+  json nodes_json = json::array();
+  for (int i = 0; i < table.nodes_size(); ++i) {
+    const v1::Node& node = table.nodes(i);
+    const double share = 100 * static_cast<double>(held[i].primary) / kSlots;
+    nodes.Add({node.id(), node.control_address(), StateName(node.state()),
+               absl::StrCat(held[i].primary), absl::StrCat(Fixed(share, 2), "%"),
+               absl::StrCat(held[i].all)});
+    json entry = NodeJson(node);
+    entry["primary_slots"] = held[i].primary;
+    entry["slots"] = held[i].all;
+    nodes_json.push_back(std::move(entry));
+  }
+  View view;
+  view.text = absl::StrCat("epoch ", table.epoch(), ", ", table.nodes_size(), " nodes, ",
+                           table.ranges_size(), " ranges of slots\n\n", nodes.ToString());
+  view.json = {{"epoch", table.epoch()},
+               {"nodes", std::move(nodes_json)},
+               {"range_count", table.ranges_size()}};
+  if (!ranges) return view;
+  TextTable slots({">first slot", ">slots", "holders", "generation"});
+  json ranges_json = json::array();
+  for (const v1::SlotRange& range : table.ranges()) {
+    slots.Add({absl::StrCat(range.first_slot()), absl::StrCat(range.slots()),
+               HoldersText(table, range), Hex(range.generation())});
+    ranges_json.push_back(
+        {{"first_slot", range.first_slot()},
+         {"slots", range.slots()},
+         {"generation", Hex(range.generation())},
+         {"holders", std::vector<uint32_t>(range.holders().begin(), range.holders().end())}});
+  }
+  absl::StrAppend(&view.text, "\n", slots.ToString());
+  view.json["ranges"] = std::move(ranges_json);
+  return view;
+}
+
+View ChunksView(const v1::ChunksResponse& chunks) {
+  TextTable table({"chunk", ">lane", "state", ">tokens", ">pages", ">leases", ">idle", "checksum"});
+  json list = json::array();
+  for (const v1::Chunk& chunk : chunks.chunks()) {
+    table.Add({chunk.id(), absl::StrCat(chunk.lane()), chunk.sealed() ? "sealed" : "open",
+               absl::StrCat(chunk.tokens()), absl::StrCat(chunk.pages()),
+               absl::StrCat(chunk.leases()), Milliseconds(chunk.idle_ms()),
+               chunk.sealed() ? Hex(chunk.checksum()) : "-"});
+    list.push_back({{"id", chunk.id()},
+                    {"lane", chunk.lane()},
+                    {"sealed", chunk.sealed()},
+                    {"tokens", chunk.tokens()},
+                    {"pages", chunk.pages()},
+                    {"leases", chunk.leases()},
+                    {"idle_ms", chunk.idle_ms()},
+                    {"checksum", Hex(chunk.checksum())}});
+  }
+  View view;
+  view.text =
+      absl::StrCat(table.ToString(), chunks.chunks_size(), " of ", chunks.total(), " chunks\n");
+  view.json = {{"chunks", std::move(list)}, {"total", chunks.total()}};
+  return view;
+}
+
+}  // namespace latentd

@@ -1,0 +1,90 @@
+#include "tools/ctl_views.h"
+
+#include "catch2/catch.hpp"
+
+namespace latentd {
+namespace {
+
+using Catch::Matchers::Contains;
+
+v1::RoutingTable TwoNodes() {
+  v1::RoutingTable table;
+  table.set_epoch(7);
+  for (const char* id : {"node-a", "node-b"}) {
+    v1::Node& node = *table.add_nodes();
+    node.set_id(id);
+    node.set_control_address(std::string(id) + ":7400");
+    node.set_state(v1::NODE_STATE_ACTIVE);
+  }
+  v1::SlotRange& first = *table.add_ranges();
+  first.set_slots(16384);
+  first.add_holders(0);
+  first.add_holders(1);
+  v1::SlotRange& second = *table.add_ranges();
+  second.set_first_slot(16384);
+  second.set_slots(49152);
+  second.add_holders(1);
+  return table;
+}
+
+TEST_CASE("the table shows each node's share") {
+  const View view = TableView(TwoNodes(), false);
+  CHECK_THAT(view.text, Contains("epoch 7") && Contains("25.00%") && Contains("75.00%"));
+  CHECK(view.json["nodes"][0]["primary_slots"] == 16384);
+  CHECK(view.json["nodes"][1]["slots"] == 65536);
+  CHECK_FALSE(view.json.contains("ranges"));
+}
+
+TEST_CASE("ranges are shown when asked for") {
+  const View view = TableView(TwoNodes(), true);
+  CHECK_THAT(view.text, Contains("node-a node-b"));
+  CHECK(view.json["ranges"].size() == 2);
+}
+
+TEST_CASE("a holder that the table does not name breaks nothing") {
+  v1::RoutingTable table = TwoNodes();
+  table.mutable_ranges(0)->add_holders(9);
+  CHECK_THAT(TableView(table, true).text, Contains("#9"));
+}
+
+TEST_CASE("the status names the node, its layout and its lanes") {
+  v1::StatusResponse status;
+  status.set_node_id("node-a");
+  status.set_state(v1::NODE_STATE_DRAINING);
+  status.set_uptime_ms(3'723'456);
+  status.mutable_layout()->set_model("deepseek-v3");
+  v1::LaneStatus& lane = *status.add_lanes();
+  lane.set_backend("cpu (AVX3, 2 threads)");
+  lane.set_pages_total(200);
+  lane.set_pages_free(50);
+  const View view = StatusView(status);
+  CHECK_THAT(view.text, Contains("node-a") && Contains("draining") && Contains("1h2m3s") &&
+                            Contains("deepseek-v3") && Contains("75.0%") &&
+                            Contains("cpu (AVX3, 2 threads)"));
+  CHECK(view.json["lanes"][0]["pages_free"] == 50);
+  CHECK(view.json["state"] == "draining");
+}
+
+TEST_CASE("nodes that nobody has heard of are shown as such") {
+  v1::ListNodesResponse nodes;
+  nodes.add_nodes()->set_id("node-z");
+  const View view = NodesView(nodes);
+  CHECK_THAT(view.text, Contains("node-z") && Contains("unknown"));
+  CHECK(view.json["nodes"][0]["state"] == "unknown");
+}
+
+TEST_CASE("chunks are listed with how many there are") {
+  v1::ChunksResponse chunks;
+  v1::Chunk& chunk = *chunks.add_chunks();
+  chunk.set_id("0123456789abcdef0123456789abcdef");
+  chunk.set_sealed(true);
+  chunk.set_checksum(0xabc);
+  chunks.set_total(5);
+  const View view = ChunksView(chunks);
+  CHECK_THAT(view.text, Contains("0123456789abcdef0123456789abcdef") && Contains("sealed") &&
+                            Contains("1 of 5"));
+  CHECK(view.json["total"] == 5);
+}
+
+}  // namespace
+}  // namespace latentd
