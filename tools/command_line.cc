@@ -9,6 +9,7 @@ void AddConnectionFlags(CLI::App& app, ConnectionFlags* flags) {
   app.add_option("--endpoint", flags->endpoints,
                  "HOST:PORT of a daemon's control plane; several: the first that answers")
       ->required()
+      ->default_str("")
       ->delimiter(',')
       ->type_name("HOST:PORT");
   app.add_option("--tls-ca", flags->tls.ca, "CA certificates (PEM); with it the connection is TLS")

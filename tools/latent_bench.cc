@@ -51,6 +51,7 @@ void AddFlags(CLI::App& app, Flags* flags) {
   AddConnectionFlags(app, &flags->connection);
   app.add_option("--transports", flags->transports,
                  "UCX transports, such as tcp; default: what UCX finds")
+      ->default_str("")
       ->delimiter(',');
   app.add_option("--json", flags->json_file,
                  "write the results to this file too; - is stdout, instead of the tables")
