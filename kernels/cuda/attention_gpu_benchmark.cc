@@ -2,7 +2,7 @@
 // median; warm (the same problem each time) and cold (each launch another chunk, 64 of them, or 160
 // MB). Launches include whatever merges partials; plans are uploaded before.
 //
-//     attention_gpu_benchmark [part of a case's name]
+//     attention_gpu_benchmark [part of a case's name] [the only latency kernel to use, or -1]
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -109,6 +109,12 @@ class Cache {
   uint32_t pages() const { return static_cast<uint32_t>(page_ids_.size()); }
   const Arena& arena() const { return arena_; }
   const PlanDevice& device() const { return device_; }
+  // And no other; -1: none.
+  void AllowLatencyKernel(int only) {
+    for (int k = 0; k < static_cast<int>(kLatencyKernelCount); ++k) {
+      if (k != only) device_.latency_clusters[static_cast<size_t>(k)] = 0;
+    }
+  }
 
  private:
   DeviceMemory memory_;
@@ -239,7 +245,7 @@ void RunCase(const Case& c, const Cache& cache, cudaStream_t stream) {
   std::fflush(stdout);
 }
 
-int Main(const char* filter) {
+int Main(const char* filter, const char* only_kernel) {
   cudaDeviceProp properties;
   Check(cudaGetDeviceProperties(&properties, 0), "no CUDA device");
   std::printf("%s, %d multiprocessors, %d MB L2, CUDA %d.%d\n", properties.name,
@@ -249,14 +255,18 @@ int Main(const char* filter) {
   Check(cudaStreamCreate(&stream), "stream");
   bool header = false;
   for (RecordFormat format : {RecordFormat::kBf16, RecordFormat::kFp8}) {
-    const Cache cache(format, 128 * 128);
+    Cache cache(format, 128 * 128);
+    if (only_kernel != nullptr) cache.AllowLatencyKernel(std::atoi(only_kernel));
     if (!header) {
       std::printf("clusters at once:");
       for (uint32_t size = 1; size <= kMaxClusterSize; ++size) {
         std::printf(" %u:%u", size, cache.device().active_clusters[size]);
       }
-      std::printf("; latency form 8:%u 16:%u\n", cache.device().latency_clusters_of_8,
-                  cache.device().latency_clusters_of_16);
+      std::printf("; of the latency kernels:");
+      for (uint32_t k = 0; k < kLatencyKernelCount; ++k) {
+        std::printf(" %u", cache.device().latency_clusters[k]);
+      }
+      std::printf("\n");
       std::printf("%-29s %8s %8s %7s %6s %7s %5s %6s\n", "case", "warm us", "cold us", "TFLOP/s",
                   "TB/s", "peer us", "ratio", "target");
       header = true;
@@ -272,4 +282,6 @@ int Main(const char* filter) {
 }  // namespace
 }  // namespace latentd
 
-int main(int argc, char** argv) { return latentd::Main(argc > 1 ? argv[1] : ""); }
+int main(int argc, char** argv) {
+  return latentd::Main(argc > 1 ? argv[1] : "", argc > 2 ? argv[2] : nullptr);
+}

@@ -189,9 +189,12 @@ TEST_CASE("one query token's heads over one chunk, every head count and length t
     const uint32_t chunk = store.AddChunk(8192);
     if (format == RecordFormat::kFp8) RoundScales(store, 1);
     OnDevice device(store, 200);
-    for (uint32_t heads : {1u, 7u, 8u, 9u, 16u, 24u, 25u, 32u, 63u, 64u, 65u, 127u, 128u}) {
-      for (uint32_t tokens : {1u, 63u, 65u, 512u, 777u, 2047u, 2048u, 2049u, 4096u, 8192u}) {
-        if (heads % 8 != 0 && tokens > 2049) continue;  // the reference takes its time
+    for (uint32_t heads : {1u, 7u, 8u, 9u, 16u, 25u, 32u, 65u, 127u, 128u}) {
+      for (uint32_t tokens : {1u, 63u, 65u, 512u, 777u, 2047u, 2049u, 8192u}) {
+        // The reference takes its time.
+        if (heads * tokens > 50000 && heads * tokens != 16 * 8192 && heads * tokens != 128 * 2047) {
+          continue;
+        }
         CAPTURE(heads, tokens, RecordFormatName(format));
         TestProblem problem =
             OneGroup(store, heads, 1, false, {{store.page_ids(chunk), tokens, 0}}, heads + tokens,
@@ -208,13 +211,13 @@ TEST_CASE("one query token's heads over one chunk, every head count and length t
 
 TEST_CASE("many requesters of one chunk share its passes and get what each would get alone") {
   TestStore store(kUsual, RecordFormat::kBf16, 2, 64, 5);
-  const uint32_t hot = store.AddChunk(2048);
+  const uint32_t hot = store.AddChunk(700);
   const uint32_t own = store.AddChunk(100);
   OnDevice device(store, 64);
   for (uint32_t heads : {16u, 128u}) {
     std::vector<TestProblem> problems;
-    for (uint32_t i = 0; i < 20; ++i) {
-      std::vector<Segment> segments{{store.page_ids(hot), 2048 - 13 * (i % 4), 0}};
+    for (uint32_t i = 0; i < (heads == 16 ? 20u : 6u); ++i) {
+      std::vector<Segment> segments{{store.page_ids(hot), 700 - 13 * (i % 4), 0}};
       // Some attend one more chunk, some another layer.
       if (i % 5 == 4) segments.push_back({store.page_ids(own), 100, 0});
       problems.push_back(OneGroup(store, heads, 1, false, segments, i, OutFormat::kBf16));
@@ -227,10 +230,10 @@ TEST_CASE("many requesters of one chunk share its passes and get what each would
 
 TEST_CASE("several single queries in one launch") {
   TestStore store(kUsual, RecordFormat::kBf16, 1, 300, 5);
-  for (uint32_t i = 0; i < 8; ++i) store.AddChunk(2048 - i);
+  for (uint32_t i = 0; i < 8; ++i) store.AddChunk(300 - i);
   OnDevice device(store, 300);
   for (uint32_t heads : {16u, 128u}) {
-    for (uint32_t count : {2u, 5u, 8u}) {
+    for (uint32_t count : {2u, 8u}) {
       CAPTURE(heads, count);
       std::vector<TestProblem> problems;
       for (uint32_t i = 0; i < count; ++i) {

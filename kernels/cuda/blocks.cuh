@@ -31,9 +31,11 @@ __device__ __forceinline__ uint32_t Swizzled(uint32_t row, uint32_t chunk) {
 // Walks the blocks of a tile: which page holds block b, and how far into its span it starts.
 class BlockWalk {
  public:
-  __device__ __forceinline__ BlockWalk(const Work& work, const WorkTile& tile, uint32_t block)
-      : next_span_(work.spans + tile.first_span), block_in_span_(block) {
-    span_ = *next_span_++;
+  // At block `first_block + offset` of the item's tile.
+  __device__ __forceinline__ BlockWalk(const Work& work, const WorkItem& item, uint32_t offset)
+      : next_span_(work.spans + item.span_index + 1),
+        span_(item.span),
+        block_in_span_(item.block_in_span + offset) {
     Settle();
   }
   __device__ __forceinline__ const WorkSpan& span() const { return span_; }

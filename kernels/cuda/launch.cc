@@ -5,6 +5,7 @@
 #include <span>
 
 #include "kernels/cuda/combine.h"
+#include "kernels/cuda/latency.h"
 #include "kernels/cuda/make_arena.h"
 #include "kernels/cuda/throughput.h"
 
@@ -12,6 +13,10 @@ namespace latentd {
 namespace {
 
 constexpr uint64_t kAlignment = 256;
+constexpr uint64_t kMatrixLatentWidth = 512;
+// A counter for each CTA of a meeting: as many as there may be.
+constexpr uint64_t kArrivalsBytes =
+    kMaxLatencyQueries * kMaxHeads / 8 * kMaxClusterSize * sizeof(uint32_t);
 
 // Lays arrays out one after the other.
 class Layout {
@@ -50,11 +55,18 @@ absl::StatusOr<PlanDevice> PreparePlanDevice(const Arena& arena) {
       cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, index));
   device.multiprocessors = static_cast<uint32_t>(multiprocessors);
   device.matrix_kernels = HasMatrixGeometry(arena.geometry, arena.cache);
-  device.latency_form = false;
+  device.latency_form = arena.format == RecordFormat::kBf16;
   if (!device.matrix_kernels) return device;
   LATENTD_RETURN_IF_CUDA_ERROR(PrepareThroughputKernels());
   for (uint32_t size = 1; size <= kMaxClusterSize; ++size) {
     device.active_clusters[size] = static_cast<uint32_t>(MaxActiveThroughputClusters(size));
+  }
+  LATENTD_RETURN_IF_CUDA_ERROR(PrepareLatencyKernels());
+  for (uint32_t k = 0; k < kLatencyKernelCount; ++k) {
+    const LatencyShape& shape = kLatencyKernels[k].shape;
+    // Two CTAs of the small kernels fit one multiprocessor, but then share its bandwidth: no gain.
+    device.latency_clusters[k] = std::min(static_cast<uint32_t>(MaxActiveLatencyClusters(shape)),
+                                          device.active_clusters[shape.cluster_size]);
   }
   return device;
 }
@@ -64,17 +76,15 @@ absl::Status UploadedPlan::Upload(const Plan& plan, uint32_t problems, const Are
   form_ = plan.form();
   shape_ = plan.latency_shape();
   cluster_size_ = plan.cluster_size();
-  items_ = static_cast<uint32_t>(form_ == Form::kLatency ? plan.latency_items().size()
-                                                         : plan.items().size());
+  items_ = static_cast<uint32_t>(plan.items().size());
   merges_ = static_cast<uint32_t>(plan.merges().size());
   problems_ = problems;
+  if (form_ == Form::kLatency) return PrepareLatency(plan, device_page_tables, stream);
 
   Layout layout;
   const uint64_t rows = layout.Add(plan.rows());
   const uint64_t spans = layout.Add(plan.spans());
-  const uint64_t tiles = layout.Add(plan.tiles());
   const uint64_t items = layout.Add(plan.items());
-  const uint64_t latency_items = layout.Add(plan.latency_items());
   const uint64_t merges = layout.Add(plan.merges());
   const uint64_t pieces = layout.Add(plan.pieces());
   const uint64_t pages =
@@ -89,21 +99,23 @@ absl::Status UploadedPlan::Upload(const Plan& plan, uint32_t problems, const Are
   };
   copy(rows, plan.rows());
   copy(spans, plan.spans());
-  copy(tiles, plan.tiles());
   copy(items, plan.items());
-  copy(latency_items, plan.latency_items());
   copy(merges, plan.merges());
   copy(pieces, plan.pieces());
   if (!device_page_tables) {
     auto* to = reinterpret_cast<uint32_t*>(staging_.data() + pages);
     const auto* on_device = reinterpret_cast<const uint32_t*>(memory_.data() + pages);
-    for (auto* span = reinterpret_cast<WorkSpan*>(staging_.data() + spans);
-         const WorkSpan& host : plan.spans()) {
+    auto* device_spans = reinterpret_cast<WorkSpan*>(staging_.data() + spans);
+    for (auto* span = device_spans; const WorkSpan& host : plan.spans()) {
       const uint32_t entries = (host.visible_tokens + kPageTokens - 1) / kPageTokens;
       std::copy_n(host.page_ids, entries, to);
       (span++)->page_ids = on_device;
       to += entries;
       on_device += entries;
+    }
+    auto* device_items = reinterpret_cast<WorkItem*>(staging_.data() + items);
+    for (uint32_t i = 0; i < items_; ++i) {
+      device_items[i].span.page_ids = device_spans[device_items[i].span_index].page_ids;
     }
   }
   std::fill_n(reinterpret_cast<uint32_t*>(staging_.data() + bad_rows_offset_), problems, kNoBadRow);
@@ -113,9 +125,7 @@ absl::Status UploadedPlan::Upload(const Plan& plan, uint32_t problems, const Are
   auto at = [this](uint64_t offset) { return memory_.data() + offset; };
   work_.rows = reinterpret_cast<const WorkRow*>(at(rows));
   work_.spans = reinterpret_cast<const WorkSpan*>(at(spans));
-  work_.tiles = reinterpret_cast<const WorkTile*>(at(tiles));
   work_.items = reinterpret_cast<const WorkItem*>(at(items));
-  work_.latency_items = reinterpret_cast<const LatencyItem*>(at(latency_items));
   work_.merges = reinterpret_cast<const WorkMerge*>(at(merges));
   work_.pieces = reinterpret_cast<const uint32_t*>(at(pieces));
   work_.bad_rows = reinterpret_cast<uint32_t*>(at(bad_rows_offset_));
@@ -125,12 +135,49 @@ absl::Status UploadedPlan::Upload(const Plan& plan, uint32_t problems, const Are
   if (!status.ok()) return status;
   work_.partial_out = reinterpret_cast<float*>(partials_.data());
   work_.partial_lse = reinterpret_cast<float*>(partials_.data() + out_bytes);
-  return MakeMeetings(plan, stream);
+  return absl::OkStatus();
 }
 
-absl::Status UploadedPlan::MakeMeetings(const Plan& plan, cudaStream_t stream) {
-  (void)plan;
-  (void)stream;
+// Everything goes along with the launch; bad rows, which are rare, come straight to host memory.
+absl::Status UploadedPlan::PrepareLatency(const Plan& plan, bool device_page_tables,
+                                          cudaStream_t stream) {
+  bad_rows_offset_ = 0;
+  absl::Status status = staging_.Grow(problems_ * sizeof(uint32_t));
+  if (!status.ok()) return status;
+  latency_work_.bad_rows = reinterpret_cast<uint32_t*>(staging_.data());
+  std::fill_n(latency_work_.bad_rows, problems_, kNoBadRow);
+
+  latency_work_.queries = static_cast<uint32_t>(plan.latency_queries().size());
+  latency_work_.head_tiles = plan.latency_head_tiles();
+  uint32_t page = 0;
+  for (uint32_t q = 0; q < latency_work_.queries; ++q) {
+    LatencyQuery& query = latency_work_.query[q];
+    query = plan.latency_queries()[q];
+    if (device_page_tables) continue;
+    const uint32_t pages = (query.visible_tokens + kPageTokens - 1) / kPageTokens;
+    std::copy_n(query.page_table, pages, latency_work_.page_ids + page);
+    query.first_page = page;
+    query.page_table = nullptr;
+    page += pages;
+  }
+
+  if (shape_.splits == 1) return absl::OkStatus();
+  const uint64_t meetings = uint64_t{latency_work_.queries} * latency_work_.head_tiles;
+  const uint64_t ctas = meetings * shape_.splits * shape_.cluster_size;
+  const uint64_t out_bytes =
+      meetings * shape_.splits * shape_.heads * kMatrixLatentWidth * sizeof(float);
+  const uint64_t lse_bytes = ctas * shape_.heads * sizeof(float);
+  status = meetings_.Grow(kArrivalsBytes + out_bytes + lse_bytes);
+  if (!status.ok()) return status;
+  latency_work_.meeting_arrivals = reinterpret_cast<uint32_t*>(meetings_.data());
+  latency_work_.meeting_out = reinterpret_cast<float4*>(meetings_.data() + kArrivalsBytes);
+  latency_work_.meeting_lse =
+      reinterpret_cast<float*>(meetings_.data() + kArrivalsBytes + out_bytes);
+  // A launch leaves the counters as it found them.
+  if (arrivals_zeroed_in_ != meetings_.data()) {
+    LATENTD_RETURN_IF_CUDA_ERROR(cudaMemsetAsync(meetings_.data(), 0, kArrivalsBytes, stream));
+    arrivals_zeroed_in_ = meetings_.data();
+  }
   return absl::OkStatus();
 }
 
@@ -143,13 +190,15 @@ absl::Status UploadedPlan::Launch(const Arena& arena, cudaStream_t stream) const
       LATENTD_RETURN_IF_CUDA_ERROR(LaunchThroughput(arena, work_, items_, cluster_size_, stream));
       break;
     case Form::kLatency:
-      return absl::UnimplementedError("the latency form");
+      LATENTD_RETURN_IF_CUDA_ERROR(LaunchLatency(arena.three_boxes, latency_work_, shape_, stream));
+      return absl::OkStatus();
   }
   LATENTD_RETURN_IF_CUDA_ERROR(LaunchCombine(work_, merges_, arena.geometry.latent_width, stream));
   return absl::OkStatus();
 }
 
 absl::Status UploadedPlan::CopyBadRows(cudaStream_t stream) {
+  if (form_ == Form::kLatency) return absl::OkStatus();
   LATENTD_RETURN_IF_CUDA_ERROR(
       cudaMemcpyAsync(staging_.data() + bad_rows_offset_, memory_.data() + bad_rows_offset_,
                       problems_ * sizeof(uint32_t), cudaMemcpyDeviceToHost, stream));

@@ -30,7 +30,7 @@ class UploadedPlan {
   // Enqueues the kernels. May be repeated.
   absl::Status Launch(const Arena& arena, cudaStream_t stream) const;
 
-  // Enqueues the copy of the bad rows back.
+  // Enqueues the copy of the bad rows back, where they are not written to host memory at once.
   absl::Status CopyBadRows(cudaStream_t stream);
   // Valid once that copy is done: for each problem its first row that left fp32, or kNoBadRow.
   const uint32_t* bad_rows() const {
@@ -38,9 +38,10 @@ class UploadedPlan {
   }
 
  private:
-  absl::Status MakeMeetings(const Plan& plan, cudaStream_t stream);
+  absl::Status PrepareLatency(const Plan& plan, bool device_page_tables, cudaStream_t stream);
 
   Work work_;
+  LatencyWork latency_work_;
   Form form_ = Form::kSimple;
   LatencyShape shape_;
   uint32_t cluster_size_ = 1;
@@ -52,6 +53,7 @@ class UploadedPlan {
   DeviceMemory memory_;
   DeviceMemory partials_;
   DeviceMemory meetings_;
+  const std::byte* arrivals_zeroed_in_ = nullptr;
 };
 
 }  // namespace latentd

@@ -24,14 +24,30 @@ bool SameSpan(const WorkSpan& a, const WorkSpan& b) {
          a.tokens_after == b.tokens_after;
 }
 
+WorkRow RowOf(const Geometry& geometry, const Problem& problem, uint32_t problem_index,
+              uint32_t row) {
+  const uint64_t out_bytes = uint64_t{geometry.latent_width} * OutValueBytes(problem.out_format);
+  return {.query = problem.rows + uint64_t{row} * geometry.row_width(),
+          .out = static_cast<std::byte*>(problem.out) + row * out_bytes,
+          .lse = problem.lse + row,
+          .scale_log2 = problem.scale * kLog2E,
+          .hidden_tokens = 0,
+          .problem = problem_index,
+          .row = row,
+          .out_format = problem.out_format};
+}
+
 // The throughput form's cost in microseconds, from measurements (README.md): what makes one cut
 // better than another, not a prediction.
-constexpr double kCtaUs = 3.0;          // start, rows, first block, answer
-constexpr double kBlockUs = 1.1;        // 64 rows x 64 tokens
+constexpr double kCtaUs = 6.5;          // start, rows, first block, answer
+constexpr double kBlockUs = 1.8;        // 64 rows x 64 tokens
 constexpr double kExchangeUs = 1.0;     // a cluster's sum
 constexpr double kExchangeCtaUs = 0.1;  // for each CTA of it
-constexpr double kCombineUs = 2.0;
+constexpr double kCombineUs = 2.5;
 constexpr double kSlotUs = 2e-3;  // 2 KiB out and in again
+// The latency form's, besides kLatencyKernels: meeting in global memory.
+constexpr double kMeetUs = 1.3;
+constexpr double kMeetSplitUs = 0.05;
 
 }  // namespace
 
@@ -44,13 +60,13 @@ void Plan::Build(const Geometry& geometry, std::span<const Problem> problems,
   spans_.clear();
   tiles_.clear();
   items_.clear();
-  latency_items_.clear();
+  latency_queries_.clear();
   merges_.clear();
   passes_.clear();
   pass_spans_.clear();
   uses_.clear();
   slots_ = 0;
-  meetings_ = 0;
+  latency_head_tiles_ = 0;
   cluster_size_ = 1;
   shape_ = {};
   form_ = device.matrix_kernels ? Form::kThroughput : Form::kSimple;
@@ -58,9 +74,12 @@ void Plan::Build(const Geometry& geometry, std::span<const Problem> problems,
   ListPasses(problems);
   SortPasses();
   MakeTiles(geometry, problems);
-  if (!device.matrix_kernels || !device.latency_form || !PlanLatency(problems, device)) {
-    MakeItems(device);
+  const Cut cut = ChooseCut(device);
+  if (device.matrix_kernels && device.latency_form && PlanLatency(problems, device, cut.us)) {
+    MakeLatencyQueries(geometry, problems);
+    return;
   }
+  MakeItems(geometry, cut);
   MakeMerges(geometry, problems);
 }
 
@@ -172,8 +191,7 @@ void Plan::ListGroup(const Problem& problem, uint32_t problem_index, const Group
                          .layer = problem.layer,
                          .hidden_tokens = hidden,
                          .problem = problem_index,
-                         .token = group.first_token + token,
-                         .first_row = 0});
+                         .token = group.first_token + token});
     }
   }
 }
@@ -221,7 +239,6 @@ void Plan::MakeTiles(const Geometry& geometry, std::span<const Problem> problems
   const TokenPass* tile_pass = nullptr;
   for (const TokenPass& pass : passes_) {
     const Problem& problem = problems[pass.problem];
-    const uint64_t out_bytes = uint64_t{geometry.latent_width} * OutValueBytes(problem.out_format);
     for (uint32_t head = 0; head < problem.heads; ++head) {
       if (tiles_.empty() || tiles_.back().rows == kTileRows || !SameSpans(*tile_pass, pass)) {
         tiles_.push_back({.first_row = static_cast<uint32_t>(rows_.size()),
@@ -252,14 +269,8 @@ void Plan::MakeTiles(const Geometry& geometry, std::span<const Problem> problems
         row_work_row_[batch_row] = static_cast<uint32_t>(rows_.size());
       }
       batch_row_.push_back(batch_row);
-      rows_.push_back({.query = problem.rows + uint64_t{row} * geometry.row_width(),
-                       .out = static_cast<std::byte*>(problem.out) + row * out_bytes,
-                       .lse = problem.lse + row,
-                       .scale_log2 = problem.scale * kLog2E,
-                       .hidden_tokens = hidden,
-                       .problem = pass.problem,
-                       .row = row,
-                       .out_format = problem.out_format});
+      rows_.push_back(RowOf(geometry, problem, pass.problem, row));
+      rows_.back().hidden_tokens = hidden;
       ++tile.rows;
     }
   }
@@ -273,21 +284,68 @@ uint32_t Plan::TileBlocks(const WorkTile& tile) const {
   return blocks;
 }
 
-// The form of few rows over one chunk each; false if the batch is not of that kind.
-bool Plan::PlanLatency(std::span<const Problem> problems, const PlanDevice& device) {
-  (void)problems;
-  (void)device;
-  return false;
+// Whether the batch is few query tokens over one short context each, and a latency kernel answers
+// it sooner than `other_us`: chooses that kernel.
+bool Plan::PlanLatency(std::span<const Problem> problems, const PlanDevice& device,
+                       double other_us) {
+  if (passes_.empty() || passes_.size() > kMaxLatencyQueries) return false;
+  uint32_t tokens = 0;
+  for (const Problem& problem : problems) tokens += problem.tokens;
+  // Every token in one pass: none sees nothing, none has something to merge.
+  if (tokens != passes_.size()) return false;
+  uint32_t heads = 0;
+  uint32_t longest = 0;
+  uint32_t pages = 0;
+  for (const TokenPass& pass : passes_) {
+    if (pass.spans != 1) return false;
+    const uint32_t blocks = Blocks(VisibleOf(pass_spans_[pass.first_span], pass.hidden_tokens));
+    longest = std::max(longest, blocks);
+    pages += blocks;
+    heads = std::max(heads, problems[pass.problem].heads);
+  }
+  if (pages > kMaxLatencyPages) return false;
+  for (uint32_t row_tiles : row_tiles_) {
+    if (row_tiles != 1) return false;
+  }
+
+  double best_us = other_us;
+  for (uint32_t k = 0; k < kLatencyKernelCount; ++k) {
+    LatencyShape shape = kLatencyKernels[k].shape;
+    shape.splits = CeilDiv(longest, shape.cluster_size * shape.blocks);
+    const uint32_t head_tiles = CeilDiv(heads, shape.heads);
+    const auto clusters = static_cast<uint32_t>(passes_.size()) * head_tiles * shape.splits;
+    if (clusters > device.latency_clusters[k]) continue;
+    const double us =
+        kLatencyKernels[k].us + (shape.splits > 1 ? kMeetUs + shape.splits * kMeetSplitUs : 0.0);
+    if (us >= best_us) continue;
+    best_us = us;
+    shape_ = shape;
+    latency_head_tiles_ = head_tiles;
+    form_ = Form::kLatency;
+  }
+  return form_ == Form::kLatency;
+}
+
+void Plan::MakeLatencyQueries(const Geometry& geometry, std::span<const Problem> problems) {
+  for (const TokenPass& pass : passes_) {
+    const Problem& problem = problems[pass.problem];
+    const WorkSpan& span = pass_spans_[pass.first_span];
+    LatencyQuery& query = latency_queries_.emplace_back();
+    query.row = RowOf(geometry, problem, pass.problem, pass.token * problem.heads);
+    query.heads = problem.heads;
+    query.layer = pass.layer;
+    query.visible_tokens = VisibleOf(span, pass.hidden_tokens);
+    query.page_table = span.page_ids;
+  }
 }
 
 // Spreads the tiles' blocks over the device: the size of clusters and the blocks of a CTA that cost
 // least, over a few candidates.
-void Plan::MakeItems(const PlanDevice& device) {
+Plan::Cut Plan::ChooseCut(const PlanDevice& device) const {
   uint32_t longest = 0;
   for (const WorkTile& tile : tiles_) longest = std::max(longest, TileBlocks(tile));
-  uint32_t best_size = 1;
-  uint32_t best_blocks = std::max(longest, 1u);
-  double best_us = 0;
+  Cut best{.cluster_size = 1, .blocks = std::max(longest, 1u)};
+  if (tiles_.empty()) return best;
   bool found = false;
   constexpr uint32_t kSizes[] = {1, 2, 3, 4, 6, 8};
   constexpr uint32_t kBlocks[] = {1,  2,  3,  4,  5,  6,  8,  10, 12,  14,  16,
@@ -320,33 +378,48 @@ void Plan::MakeItems(const PlanDevice& device) {
                      : mean_us * static_cast<double>(clusters) / at_once + 0.5 * mean_us) +
           (longest_us - mean_us) +
           (slots > 0 ? kCombineUs + static_cast<double>(slots) * kSlotUs : 0.0);
-      if (!found || us < best_us) {
+      if (!found || us < best.us) {
         found = true;
-        best_us = us;
-        best_size = size;
-        best_blocks = blocks;
+        best = {size, blocks, us};
       }
       if (size * blocks >= longest) break;
     }
   }
-  cluster_size_ = best_size;
+  return best;
+}
 
+void Plan::MakeItems(const Geometry& geometry, const Cut& cut) {
+  cluster_size_ = cut.cluster_size;
   for (uint32_t t = 0; t < tiles_.size(); ++t) {
     const WorkTile& tile = tiles_[t];
     const uint32_t blocks = TileBlocks(tile);
-    const uint32_t splits = CeilDiv(blocks, best_size * best_blocks);
+    const uint32_t splits = CeilDiv(blocks, cut.cluster_size * cut.blocks);
     bool alone = splits == 1;
     for (uint32_t r = 0; alone && r < tile.rows; ++r) {
       alone = row_tiles_[batch_row_[tile.first_row + r]] == 1;
+    }
+    bool contiguous = true;
+    for (uint32_t r = 1; contiguous && r < tile.rows; ++r) {
+      contiguous = rows_[tile.first_row + r].query ==
+                   rows_[tile.first_row].query + uint64_t{r} * geometry.row_width();
     }
     for (uint32_t s = 0; s < splits; ++s) {
       const auto at = [&](uint32_t i) {
         return static_cast<uint32_t>(uint64_t{blocks} * i / splits);
       };
-      items_.push_back({.tile = t,
-                        .first_block = at(s),
-                        .end_block = at(s + 1),
-                        .first_slot = alone ? kFinal : slots_});
+      WorkItem& item = items_.emplace_back();
+      item.tile = tile;
+      item.tile_index = t;
+      item.first_block = at(s);
+      item.end_block = at(s + 1);
+      item.first_slot = alone ? kFinal : slots_;
+      item.span_index = tile.first_span;
+      item.block_in_span = item.first_block;
+      while (item.block_in_span >= Blocks(spans_[item.span_index].visible_tokens)) {
+        item.block_in_span -= Blocks(spans_[item.span_index++].visible_tokens);
+      }
+      item.span = spans_[item.span_index];
+      if (contiguous) item.queries = rows_[tile.first_row].query;
       if (alone) continue;
       slots_ += tile.rows;
       for (uint32_t r = 0; r < tile.rows; ++r) ++row_pieces_[batch_row_[tile.first_row + r]];
@@ -365,16 +438,11 @@ void Plan::MakeMerges(const Geometry& geometry, std::span<const Problem> problem
   // From here on row_pieces_ is where a row's next piece goes.
   for (uint32_t p = 0; p < problems.size(); ++p) {
     const Problem& problem = problems[p];
-    const uint64_t out_bytes = uint64_t{geometry.latent_width} * OutValueBytes(problem.out_format);
     for (uint32_t row = 0; row < problem.tokens * problem.heads; ++row, ++batch_row) {
       const uint32_t pieces = row_pieces_[batch_row];
       if (row_tiles_[batch_row] == 0) {
         merges_.push_back({.row = static_cast<uint32_t>(rows_.size())});
-        rows_.push_back({.out = static_cast<std::byte*>(problem.out) + row * out_bytes,
-                         .lse = problem.lse + row,
-                         .problem = p,
-                         .row = row,
-                         .out_format = problem.out_format});
+        rows_.push_back(RowOf(geometry, problem, p, row));
         continue;
       }
       if (pieces == 0) continue;
@@ -389,11 +457,11 @@ void Plan::MakeMerges(const Geometry& geometry, std::span<const Problem> problem
   // In the order of tiles and blocks, whatever the order of items.
   std::vector<WorkItem> in_order(items_);
   std::sort(in_order.begin(), in_order.end(), [](const WorkItem& a, const WorkItem& b) {
-    return std::tie(a.tile, a.first_block) < std::tie(b.tile, b.first_block);
+    return std::tie(a.tile_index, a.first_block) < std::tie(b.tile_index, b.first_block);
   });
   for (const WorkItem& item : in_order) {
     if (item.first_slot == kFinal) continue;
-    const WorkTile& tile = tiles_[item.tile];
+    const WorkTile& tile = item.tile;
     for (uint32_t r = 0; r < tile.rows; ++r) {
       pieces_[row_pieces_[batch_row_[tile.first_row + r]]++] = item.first_slot + r;
     }

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <vector>
 
@@ -16,14 +17,26 @@
 
 namespace latentd {
 
+// The latency form's kernels: every (heads, cluster size, blocks), and what a launch takes, about.
+struct LatencyKernelCost {
+  LatencyShape shape;
+  double us;
+};
+inline constexpr LatencyKernelCost kLatencyKernels[] = {
+    {{.heads = 8, .cluster_size = 8, .blocks = 1}, 3.5},
+    {{.heads = 16, .cluster_size = 8, .blocks = 1}, 4.1},
+    {{.heads = 16, .cluster_size = 8, .blocks = 2}, 6.0},
+    {{.heads = 24, .cluster_size = 16, .blocks = 2}, 7.5},
+};
+inline constexpr uint32_t kLatencyKernelCount = std::size(kLatencyKernels);
+
 // What the planner needs to know of a device and a store.
 struct PlanDevice {
   uint32_t multiprocessors = 132;
   // [c]: how many clusters of c CTAs of the throughput form run at the same time. 0: none.
   std::array<uint32_t, kMaxClusterSize + 1> active_clusters = {};
-  // The same for the latency form's clusters of 8 and 16 CTAs.
-  uint32_t latency_clusters_of_8 = 0;
-  uint32_t latency_clusters_of_16 = 0;
+  // The same for each of kLatencyKernels.
+  std::array<uint32_t, kLatencyKernelCount> latency_clusters = {};
   // The widths and the arena suit the matrix kernels (make_arena.h).
   bool matrix_kernels = true;
   // The latency form reads bf16 records only.
@@ -34,16 +47,6 @@ enum class Form : uint8_t {
   kSimple,      // any geometry
   kThroughput,  // 64 rows a CTA or cluster
   kLatency,     // a few heads a CTA, one short context: one launch, no merge afterwards
-};
-
-// How the latency form is cut: `heads` rows and 64 * `blocks` tokens for each CTA, `cluster_size`
-// CTAs along the tokens, and `splits` such clusters that meet in global memory.
-struct LatencyShape {
-  uint32_t heads = 0;
-  uint32_t cluster_size = 0;
-  uint32_t blocks = 0;
-  uint32_t splits = 1;
-  friend bool operator==(const LatencyShape&, const LatencyShape&) = default;
 };
 
 // Keeps its memory from one use to the next.
@@ -61,11 +64,12 @@ class Plan {
   std::span<const WorkSpan> spans() const { return spans_; }
   std::span<const WorkTile> tiles() const { return tiles_; }
   std::span<const WorkItem> items() const { return items_; }
-  std::span<const LatencyItem> latency_items() const { return latency_items_; }
+  // The latency form's queries, with the problems' own page tables; no items then.
+  std::span<const LatencyQuery> latency_queries() const { return latency_queries_; }
+  uint32_t latency_head_tiles() const { return latency_head_tiles_; }
   std::span<const WorkMerge> merges() const { return merges_; }
   std::span<const uint32_t> pieces() const { return pieces_; }
   uint32_t slots() const { return slots_; }
-  uint32_t meetings() const { return meetings_; }  // of the latency form's clusters
 
  private:
   // Rows of one query token, all heads, and the spans they attend: spans_of_token_[first_span...].
@@ -76,7 +80,6 @@ class Plan {
     uint32_t hidden_tokens;
     uint32_t problem;
     uint32_t token;
-    uint32_t first_row;  // of all rows of the batch
   };
 
   // One group's use of a chunk.
@@ -91,8 +94,15 @@ class Plan {
   bool SameSpans(const TokenPass& a, const TokenPass& b) const;
   void SortPasses();
   void MakeTiles(const Geometry& geometry, std::span<const Problem> problems);
-  bool PlanLatency(std::span<const Problem> problems, const PlanDevice& device);
-  void MakeItems(const PlanDevice& device);
+  bool PlanLatency(std::span<const Problem> problems, const PlanDevice& device, double other_us);
+  void MakeLatencyQueries(const Geometry& geometry, std::span<const Problem> problems);
+  struct Cut {
+    uint32_t cluster_size = 1;
+    uint32_t blocks = 1;  // of a CTA
+    double us = 0;
+  };
+  Cut ChooseCut(const PlanDevice& device) const;
+  void MakeItems(const Geometry& geometry, const Cut& cut);
   void MakeMerges(const Geometry& geometry, std::span<const Problem> problems);
   uint32_t TileBlocks(const WorkTile& tile) const;
 
@@ -103,11 +113,11 @@ class Plan {
   std::vector<WorkSpan> spans_;
   std::vector<WorkTile> tiles_;
   std::vector<WorkItem> items_;
-  std::vector<LatencyItem> latency_items_;
+  std::vector<LatencyQuery> latency_queries_;
+  uint32_t latency_head_tiles_ = 0;
   std::vector<WorkMerge> merges_;
   std::vector<uint32_t> pieces_;
   uint32_t slots_ = 0;
-  uint32_t meetings_ = 0;
 
   std::vector<TokenPass> passes_;
   std::vector<WorkSpan> pass_spans_;

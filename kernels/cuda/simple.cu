@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kThreads) SimpleKernel(const Arena arena, cons
   extern __shared__ float out[];  // [latent_width]
   __shared__ float probability[kPageTokens];
   const WorkItem item = work.items[blockIdx.x];
-  const WorkTile tile = work.tiles[item.tile];
+  const WorkTile tile = item.tile;
   if (blockIdx.y >= tile.rows) return;
   const WorkRow& row = work.rows[tile.first_row + blockIdx.y];
   const Geometry g = arena.geometry;
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads) SimpleKernel(const Arena arena, cons
   float max = -INFINITY;
   float sum = 0;
   for (uint32_t block = item.first_block; block < item.end_block; ++block) {
-    const BlockWalk walk(work, tile, block);
+    const BlockWalk walk(work, item, block - item.first_block);
     const uint32_t visible = VisibleInSpan(walk.span(), row.hidden_tokens);
     const uint32_t tokens =
         visible > walk.first_token() ? min(kPageTokens, visible - walk.first_token()) : 0;

@@ -2,20 +2,20 @@
 //
 // Two warpgroups hold the 64 x 512 output, half of its columns each (128 registers a thread). They
 // take the blocks in pairs: warpgroup 0 computes S and P of the even block, warpgroup 1 of the odd
-// one, and each multiplies both Ps with its columns of both blocks, so that one's softmax hides
-// behind the other's products. The running maximum passes from 0 to 1 and back within a pair:
+// one, and each multiplies both Ps with its columns of both blocks, half a pair apart, so that
+// one's softmax hides behind the other's products:
 //
 //   warpgroup 0                                    warpgroup 1
-//   S0, m0 = max(m, S0)                            S1
-//   m0 to shared memory             -- max -->     m1 = max(m0, S1), P1 = exp2(S1 - m1)
-//   P0 = exp2(S0 - m0)             <-- P1, m1 --   P1 and m1 to shared memory
-//   O = O exp2(m - m0) + P0 V0[left]               O = O exp2(m - m1) + P1 V1[right]
-//   P0 exp2(m0 - m1) to shared memory  -- P0 -->
-//   O = O exp2(m0 - m1) + P1 V1[left]              O = O + P0 V0[right]
+//   S0, m0 = max(m, S0), P0 = exp2(S0 - m0)        O = O + P1 V1[right] (of the pair before)
+//   P0 and m0 to shared memory      -- P0, m0 -->  S1 starts
+//   O = O exp2(m - m0) + P0 V0[left]               O = O exp2(m - m0) + P0 V0[right]
+//                                                  m1 = max(m0, S1), P1 = exp2(S1 - m1)
+//                                  <-- P1, m1 --   P1 and m1 to shared memory
+//   O = O exp2(m0 - m1) + P1 V1[left]              O = O exp2(m0 - m1) + P1 V1[right]
 //
 // P takes the place of its block's rope box, which only S reads. A third warpgroup loads, in parts
-// (left, right, rope) because each is free at another time: V0[left] and V1[right] in the middle of
-// a pair, the rest at its end.
+// (left, right, rope) because each is free at another time; the even block is free in the middle of
+// a pair.
 //
 // In a cluster each CTA takes an equal run of the blocks; at the end every one reads its share of
 // the columns from all of them through distributed shared memory.
@@ -40,7 +40,7 @@ constexpr int kStages = 2;
 enum Part : uint32_t { kLeft = 0, kRight = 1, kRope = 2, kParts = 3 };
 
 // Named barriers.
-enum : uint32_t { kMaxReady = 1, kOddReady = 2, kEvenReady = 3, kGroup0 = 4, kMath = 6 };
+enum : uint32_t { kEvenReady = 1, kOddReady = 2, kGroup0 = 3, kMath = 5 };
 
 struct StageInfo {
   uint32_t visible_tokens;
@@ -84,7 +84,6 @@ struct Registers<RecordFormat::kFp8> {
 
 struct Assignment {
   WorkItem item;
-  WorkTile tile;
   uint32_t first_block;  // of this CTA
   uint32_t blocks;
 };
@@ -125,35 +124,23 @@ __device__ __forceinline__ void LoadPart(const Arena& arena, Shared& shared, uin
 template <RecordFormat kFormat>
 __device__ __forceinline__ void Load(const Arena& arena, const Work& work, Shared& shared,
                                      const Assignment& mine, uint32_t thread) {
-  BlockWalk even(work, mine.tile, mine.first_block);
+  BlockWalk even(work, mine.item, mine.first_block - mine.item.first_block);
   for (uint32_t b = 0; b < mine.blocks; b += 2) {
     const uint32_t parity = (b / 2 & 1) ^ 1;
     const bool both = b + 1 < mine.blocks;
     BlockWalk odd = even;
     if (both) odd.Next();
     auto load = [&](uint32_t stage, uint32_t part) {
-      LoadPart<kFormat>(arena, shared, stage, part, stage == 0 ? even : odd, mine.tile.layer,
+      LoadPart<kFormat>(arena, shared, stage, part, stage == 0 ? even : odd, mine.item.tile.layer,
                         parity, thread);
     };
-    if (b == 0) {
-      // Everything is free: in the order of need.
-      load(0, kLeft);
-      load(0, kRight);
-      load(0, kRope);
-      if (both) {
-        load(1, kRight);
-        load(1, kLeft);
-        load(1, kRope);
-      }
-    } else {
-      load(0, kLeft);
-      if (both) load(1, kRight);
-      load(0, kRight);
-      load(0, kRope);
-      if (both) {
-        load(1, kLeft);
-        load(1, kRope);
-      }
+    load(0, kLeft);
+    load(0, kRight);
+    load(0, kRope);
+    if (both) {
+      load(1, kRight);
+      load(1, kLeft);
+      load(1, kRope);
     }
     even = odd;
     if (b + 2 < mine.blocks) even.Next();
@@ -161,21 +148,35 @@ __device__ __forceinline__ void Load(const Arena& arena, const Work& work, Share
 }
 
 // Gathers the tile's rows into the nine boxes of q; rows beyond the tile's are zeros.
-__device__ __forceinline__ void LoadQueries(const Work& work, const WorkTile& tile, Shared& shared,
+__device__ __forceinline__ void LoadQueries(const Work& work, const WorkItem& item, Shared& shared,
                                             uint32_t thread) {
   constexpr int kChunksPerRow = kRowBytes / 16;
   constexpr int kChunks = kTileRows * kChunksPerRow / kMathThreads;
+  constexpr int kAtOnce = 9;
+  static_assert(kChunks % kAtOnce == 0);
 #pragma unroll
-  for (int i = 0; i < kChunks; ++i) {
-    const uint32_t index = thread + i * kMathThreads;
-    const uint32_t row = index / kChunksPerRow;
-    const uint32_t chunk = index % kChunksPerRow;
-    uint4 bytes = make_uint4(0, 0, 0, 0);
-    if (row < tile.rows) {
-      const Bf16* query = work.rows[tile.first_row + row].query;
-      bytes = __ldg(reinterpret_cast<const uint4*>(query) + chunk);
+  for (int first = 0; first < kChunks; first += kAtOnce) {
+    uint4 bytes[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const uint32_t index = thread + (first + i) * kMathThreads;
+      const uint32_t row = index / kChunksPerRow;
+      bytes[i] = make_uint4(0, 0, 0, 0);
+      if (row >= item.tile.rows) continue;
+      const auto* from =
+          item.queries != nullptr
+              ? reinterpret_cast<const uint4*>(item.queries) + index
+              : reinterpret_cast<const uint4*>(work.rows[item.tile.first_row + row].query) +
+                    index % kChunksPerRow;
+      bytes[i] = __ldg(from);
     }
-    *reinterpret_cast<uint4*>(shared.q + chunk / 8 * kBoxBytes + Swizzled(row, chunk % 8)) = bytes;
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const uint32_t index = thread + (first + i) * kMathThreads;
+      const uint32_t chunk = index % kChunksPerRow;
+      *reinterpret_cast<uint4*>(shared.q + chunk / 8 * kBoxBytes +
+                                Swizzled(index / kChunksPerRow, chunk % 8)) = bytes[i];
+    }
   }
   FenceProxyAsync();
 }
@@ -190,7 +191,7 @@ struct Rows {
   uint32_t hidden[2];
 };
 
-// S of the block in `stage`: 64 rows x 64 tokens.
+// Starts S of the block in stage kGroup: 64 rows x 64 tokens.
 template <int kGroup>
 __device__ __forceinline__ void MultiplyQueries(Shared& shared, uint32_t parity, float (&s)[32]) {
   const uint32_t q = SharedAddress(shared.q);
@@ -212,7 +213,6 @@ __device__ __forceinline__ void MultiplyQueries(Shared& shared, uint32_t parity,
   part(kGroup == 0 ? kRight : kLeft, false);
   part(kRope, false);
   WgmmaCommit();
-  WgmmaWait<0>();
 }
 
 // Scales S, hides what a row does not see, and gives the two rows' largest values.
@@ -238,18 +238,20 @@ __device__ __forceinline__ void MaskAndMax(const StageInfo& info, const Rows& ro
   }
 }
 
-// S becomes P relative to `max`; adds to the rows' sums, which were relative to it already.
-__device__ __forceinline__ void Exponentiate(const float (&max)[2], float (&s)[32], Rows& rows) {
+// S becomes P relative to `max`; and this thread's part of its rows' sums.
+__device__ __forceinline__ void Exponentiate(const float (&max)[2], float (&s)[32],
+                                             float (&sum)[2]) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const float safe = SafeMax(max[r]);
+    sum[r] = 0;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         float& value = s[4 * j + 2 * r + c];
         value = Exp2(value - safe);
-        rows.sum[r] += value;
+        sum[r] += value;
       }
     }
   }
@@ -311,120 +313,121 @@ __device__ __forceinline__ void ZeroTail(Shared& shared, const StageInfo& info, 
   }
 }
 
-// Warpgroup 0's part of the blocks (see above).
-template <RecordFormat kFormat>
-__device__ __forceinline__ void EvenBlocks(Shared& shared, uint32_t blocks, uint32_t thread,
-                                           Rows& rows, float (&o)[128]) {
-  const uint32_t warp = thread / 32;
-  const uint32_t lane = thread % 32;
-  const uint32_t row = warp * 16 + lane / 4;
-  const uint32_t even = SharedAddress(shared.stage[0]);
-  const uint32_t odd = SharedAddress(shared.stage[1]);
-  for (uint32_t b = 0; b < blocks; b += 2) {
-    float s[32];
-    MultiplyQueries<0>(shared, b / 2 & 1, s);
-    const StageInfo info = shared.info[0];
-    ZeroTail<kFormat, 0>(shared, info, thread);
-    float max[2];
-    MaskAndMax(info, rows, lane, s, max);
-    float factor[2];
+// What a warpgroup's loop needs besides its registers.
+struct Loop {
+  Shared& shared;
+  uint32_t thread;  // of the warpgroup
+  uint32_t warp;
+  uint32_t lane;
+  uint32_t row;   // the first of the thread's two
+  uint32_t even;  // addresses of the stages
+  uint32_t odd;
+  __device__ __forceinline__ Loop(Shared& s, uint32_t t)
+      : shared(s),
+        thread(t),
+        warp(t / 32),
+        lane(t % 32),
+        row(warp * 16 + lane / 4),
+        even(SharedAddress(s.stage[0])),
+        odd(SharedAddress(s.stage[1])) {}
+};
+
+// Moves the rows' sums and the output from their old maxima to `max`.
+__device__ __forceinline__ void MoveTo(const float (&max)[2], Rows& rows, float (&o)[128]) {
+  float factor[2];
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      max[r] = fmaxf(max[r], rows.max[r]);
-      factor[r] = Exp2(rows.max[r] - SafeMax(max[r]));
-      if (lane % 4 == 0) shared.even_max[row + 8 * r] = max[r];
-      rows.sum[r] *= factor[r];
-    }
-    BarArrive(kMaxReady, kMathThreads);
-    Exponentiate(max, s, rows);
-    uint32_t packed[16];
-    Pack(s, packed);
-    ScaleOutput(factor, o);
+  for (int r = 0; r < 2; ++r) {
+    factor[r] = Exp2(rows.max[r] - SafeMax(max[r]));
+    rows.sum[r] *= factor[r];
+    rows.max[r] = max[r];
+  }
+  ScaleOutput(factor, o);
+}
+
+// Warpgroup 0's part of a pair of blocks, or (kBoth false) of a last block by itself.
+template <RecordFormat kFormat, bool kBoth>
+__device__ __forceinline__ void EvenBlock(const Loop& loop, uint32_t parity, Rows& rows,
+                                          float (&o)[128]) {
+  Shared& shared = loop.shared;
+  float s[32];
+  MultiplyQueries<0>(shared, parity, s);
+  WgmmaWait<0>();
+  const StageInfo info = shared.info[0];
+  ZeroTail<kFormat, 0>(shared, info, loop.thread);
+  float max[2];
+  MaskAndMax(info, rows, loop.lane, s, max);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    max[r] = fmaxf(max[r], rows.max[r]);
+    if (loop.lane % 4 == 0) shared.even_max[loop.row + 8 * r] = max[r];
+  }
+  float sum[2];
+  Exponentiate(max, s, sum);
+  uint32_t packed[16];
+  Pack(s, packed);
+  StoreP(packed, shared.stage[0] + kRopeBox * kBoxBytes, loop.warp, loop.lane);
+  BarArrive(kEvenReady, kMathThreads);
+  MoveTo(max, rows, o);
+  rows.sum[0] += sum[0];
+  rows.sum[1] += sum[1];
+  WgmmaFence();
+  MultiplyValues(packed, loop.even, o);
+  WgmmaWait<0>();
+  FreePart(shared, 0, kLeft, loop.lane);
+  if constexpr (kBoth) {
+    BarSync(kOddReady, kMathThreads);
+    max[0] = shared.pair_max[loop.row];
+    max[1] = shared.pair_max[loop.row + 8];
+    MoveTo(max, rows, o);
     WgmmaFence();
-    MultiplyValues(packed, even, o);
-
-    const bool both = b + 1 < blocks;
-    if (both) BarSync(kOddReady, kMathThreads);
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      rows.max[r] = both ? shared.pair_max[row + 8 * r] : max[r];
-      factor[r] = Exp2(max[r] - SafeMax(rows.max[r]));
-      rows.sum[r] *= factor[r];
-    }
-#pragma unroll
-    for (int i = 0; i < 32; ++i) s[i] *= factor[i >> 1 & 1];
-    uint32_t rescaled[16];
-    Pack(s, rescaled);
-    StoreP(rescaled, shared.stage[0] + kRopeBox * kBoxBytes, warp, lane);
-    BarArrive(kEvenReady, kMathThreads);
-
+    MultiplyValues(loop.odd + kRopeBox * kBoxBytes, loop.odd, o);
     WgmmaWait<0>();
-    FreePart(shared, 0, kLeft, lane);
-    if (both) {
-      ScaleOutput(factor, o);
-      WgmmaFence();
-      MultiplyValues(odd + kRopeBox * kBoxBytes, odd, o);
-      WgmmaWait<0>();
-      FreePart(shared, 1, kLeft, lane);
-      FreePart(shared, 1, kRope, lane);
-    }
+    FreePart(shared, 1, kLeft, loop.lane);
+    FreePart(shared, 1, kRope, loop.lane);
   }
 }
 
 // Warpgroup 1's.
-template <RecordFormat kFormat>
-__device__ __forceinline__ void OddBlocks(Shared& shared, uint32_t blocks, uint32_t thread,
-                                          Rows& rows, float (&o)[128]) {
-  const uint32_t warp = thread / 32;
-  const uint32_t lane = thread % 32;
-  const uint32_t row = warp * 16 + lane / 4;
-  const uint32_t even = SharedAddress(shared.stage[0]);
-  const uint32_t odd = SharedAddress(shared.stage[1]);
-  for (uint32_t b = 0; b < blocks; b += 2) {
-    const bool both = b + 1 < blocks;
-    float s[32];
-    float max[2] = {-INFINITY, -INFINITY};
-    if (both) {
-      MultiplyQueries<1>(shared, b / 2 & 1, s);
-      const StageInfo info = shared.info[1];
-      ZeroTail<kFormat, 1>(shared, info, thread);
-      MaskAndMax(info, rows, lane, s, max);
-    }
-    BarSync(kMaxReady, kMathThreads);
-    float factor[2];
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      max[r] = fmaxf(max[r], shared.even_max[row + 8 * r]);
-      factor[r] = Exp2(rows.max[r] - SafeMax(max[r]));
-      rows.max[r] = max[r];
-      rows.sum[r] *= factor[r];
-    }
-    if (both) {
-      Exponentiate(max, s, rows);
-      uint32_t packed[16];
-      Pack(s, packed);
-      StoreP(packed, shared.stage[1] + kRopeBox * kBoxBytes, warp, lane);
-      if (lane % 4 == 0) {
-        shared.pair_max[row] = max[0];
-        shared.pair_max[row + 8] = max[1];
-      }
-      BarArrive(kOddReady, kMathThreads);
-      ScaleOutput(factor, o);
-      WgmmaFence();
-      MultiplyValues(packed, odd + 4 * kBoxBytes, o);
-      BarSync(kEvenReady, kMathThreads);
-      MultiplyValues(even + kRopeBox * kBoxBytes, even + 4 * kBoxBytes, o);
-      WgmmaWait<1>();
-      FreePart(shared, 1, kRight, lane);
-    } else {
-      ScaleOutput(factor, o);
-      BarSync(kEvenReady, kMathThreads);
-      WgmmaFence();
-      MultiplyValues(even + kRopeBox * kBoxBytes, even + 4 * kBoxBytes, o);
-    }
+template <RecordFormat kFormat, bool kBoth>
+__device__ __forceinline__ void OddBlock(const Loop& loop, uint32_t parity, Rows& rows,
+                                         float (&o)[128]) {
+  Shared& shared = loop.shared;
+  float s[32];
+  if constexpr (kBoth) MultiplyQueries<1>(shared, parity, s);
+  BarSync(kEvenReady, kMathThreads);
+  float max[2] = {shared.even_max[loop.row], shared.even_max[loop.row + 8]};
+  MoveTo(max, rows, o);
+  WgmmaFence();
+  MultiplyValues(loop.even + kRopeBox * kBoxBytes, loop.even + 4 * kBoxBytes, o);
+  if constexpr (!kBoth) {
     WgmmaWait<0>();
-    FreePart(shared, 0, kRight, lane);
-    FreePart(shared, 0, kRope, lane);
+  } else {
+    WgmmaWait<1>();
+    const StageInfo info = shared.info[1];
+    ZeroTail<kFormat, 1>(shared, info, loop.thread);
+    MaskAndMax(info, rows, loop.lane, s, max);
+    max[0] = fmaxf(max[0], rows.max[0]);
+    max[1] = fmaxf(max[1], rows.max[1]);
+    float sum[2];
+    Exponentiate(max, s, sum);
+    uint32_t packed[16];
+    Pack(s, packed);
+    StoreP(packed, shared.stage[1] + kRopeBox * kBoxBytes, loop.warp, loop.lane);
+    if (loop.lane % 4 == 0) {
+      shared.pair_max[loop.row] = max[0];
+      shared.pair_max[loop.row + 8] = max[1];
+    }
+    BarArrive(kOddReady, kMathThreads);
+    WgmmaWait<0>();
+    FreePart(shared, 0, kRight, loop.lane);
+    FreePart(shared, 0, kRope, loop.lane);
+    MoveTo(max, rows, o);
+    rows.sum[0] += sum[0];
+    rows.sum[1] += sum[1];
+    WgmmaFence();
+    MultiplyValues(packed, loop.odd + 4 * kBoxBytes, o);
+    WgmmaWait<0>();
+    FreePart(shared, 1, kRight, loop.lane);
   }
 }
 
@@ -463,9 +466,9 @@ __device__ __forceinline__ void StoreAnswer(const Work& work, const Assignment& 
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const uint32_t row = thread / 32 * 16 + lane / 4 + 8 * r;
-    if (row >= mine.tile.rows) continue;
+    if (row >= mine.item.tile.rows) continue;
     if (mine.item.first_slot == kFinal) {
-      const WorkRow& target = work.rows[mine.tile.first_row + row];
+      const WorkRow& target = work.rows[mine.item.tile.first_row + row];
       bool good = true;
 #pragma unroll
       for (int j = 0; j < 32; ++j) {
@@ -510,7 +513,7 @@ __device__ __forceinline__ void CollectAnswers(const Work& work, Shared& shared,
                                                const Assignment& mine, uint32_t cluster_size,
                                                uint32_t rank, uint32_t thread) {
   auto* weights = reinterpret_cast<float*>(shared.stage[0] + kWeightsOffset);
-  if (thread < mine.tile.rows) {
+  if (thread < mine.item.tile.rows) {
     const uint32_t own = SharedAddress(&shared.lse[thread]);
     float lse[kMaxClusterSize];
     float max = -INFINITY;
@@ -534,7 +537,7 @@ __device__ __forceinline__ void CollectAnswers(const Work& work, Shared& shared,
     }
     if (rank == 0) {
       if (mine.item.first_slot == kFinal) {
-        const WorkRow& target = work.rows[mine.tile.first_row + thread];
+        const WorkRow& target = work.rows[mine.item.tile.first_row + thread];
         if (!StoreLse(target, total)) ReportBadRow(work, target);
       } else {
         work.partial_lse[mine.item.first_slot + thread] = total;
@@ -547,7 +550,7 @@ __device__ __forceinline__ void CollectAnswers(const Work& work, Shared& shared,
   const uint32_t first_unit = kUnits * rank / cluster_size;
   const uint32_t units = kUnits * (rank + 1) / cluster_size - first_unit;
   const uint32_t base = SharedAddress(shared.stage[0]);
-  for (uint32_t index = thread; index < mine.tile.rows * units; index += kMathThreads) {
+  for (uint32_t index = thread; index < mine.item.tile.rows * units; index += kMathThreads) {
     const uint32_t row = index / units;
     const uint32_t unit = first_unit + index % units;
     float sum[8] = {};
@@ -563,7 +566,7 @@ __device__ __forceinline__ void CollectAnswers(const Work& work, Shared& shared,
       }
     }
     if (mine.item.first_slot == kFinal) {
-      const WorkRow& target = work.rows[mine.tile.first_row + row];
+      const WorkRow& target = work.rows[mine.item.tile.first_row + row];
       if (!StoreOut8(target, unit * 8, sum)) ReportBadRow(work, target);
     } else {
       auto* out = reinterpret_cast<float4*>(
@@ -578,13 +581,13 @@ template <RecordFormat kFormat, int kGroup>
 __device__ __forceinline__ void Compute(const Work& work, Shared& shared, const Assignment& mine,
                                         uint32_t cluster_size, uint32_t rank) {
   const uint32_t thread = threadIdx.x % 128;
-  LoadQueries(work, mine.tile, shared, threadIdx.x);
+  LoadQueries(work, mine.item, shared, threadIdx.x);
   Rows rows;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const uint32_t row = thread / 32 * 16 + thread % 32 / 4 + 8 * r;
-    const bool real = row < mine.tile.rows;
-    const WorkRow* from = &work.rows[mine.tile.first_row + (real ? row : 0)];
+    const bool real = row < mine.item.tile.rows;
+    const WorkRow* from = &work.rows[mine.item.tile.first_row + (real ? row : 0)];
     rows.scale[r] = real ? __ldg(&from->scale_log2) : 0.0f;
     rows.hidden[r] = __ldg(&from->hidden_tokens);
     rows.max[r] = -INFINITY;
@@ -595,10 +598,21 @@ __device__ __forceinline__ void Compute(const Work& work, Shared& shared, const 
   for (int i = 0; i < 128; ++i) o[i] = 0;
   BarSync(kMath, kMathThreads);
 
-  if constexpr (kGroup == 0) {
-    EvenBlocks<kFormat>(shared, mine.blocks, thread, rows, o);
-  } else {
-    OddBlocks<kFormat>(shared, mine.blocks, thread, rows, o);
+  const Loop loop(shared, thread);
+  uint32_t pair = 0;
+  for (; 2 * pair + 1 < mine.blocks; ++pair) {
+    if constexpr (kGroup == 0) {
+      EvenBlock<kFormat, true>(loop, pair & 1, rows, o);
+    } else {
+      OddBlock<kFormat, true>(loop, pair & 1, rows, o);
+    }
+  }
+  if (mine.blocks % 2 == 1) {
+    if constexpr (kGroup == 0) {
+      EvenBlock<kFormat, false>(loop, pair & 1, rows, o);
+    } else {
+      OddBlock<kFormat, false>(loop, pair & 1, rows, o);
+    }
   }
   float lse[2];
   Normalise<kGroup>(shared, thread, rows, o, lse);
@@ -624,7 +638,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   const uint32_t rank = ClusterRank();
   Assignment mine;
   mine.item = work.items[blockIdx.x / cluster_size];
-  mine.tile = work.tiles[mine.item.tile];
   const uint32_t blocks = mine.item.end_block - mine.item.first_block;
   mine.first_block = mine.item.first_block + blocks * rank / cluster_size;
   mine.blocks = mine.item.first_block + blocks * (rank + 1) / cluster_size - mine.first_block;
@@ -641,6 +654,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     FenceProxyAsync();
   }
   __syncthreads();
+  // Whoever merges partials may get ready meanwhile.
+  GridLaunchDependents();
 
   if (threadIdx.x >= kMathThreads) {
     DecreaseRegisters<Registers<kFormat>::kLoad>();

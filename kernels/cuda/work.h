@@ -14,6 +14,8 @@
 
 #include "kernels/mla.h"
 
+struct float4;
+
 namespace latentd {
 
 // Rows of a tile of the throughput form: the M of its matrix products.
@@ -49,25 +51,20 @@ struct WorkTile {
   uint32_t layer = 0;
 };
 
+// Carries copies of what its CTAs need first: each load that waits for another before the first
+// records are on their way is half a microsecond.
 struct WorkItem {
-  uint32_t tile = 0;
+  WorkTile tile;
+  uint32_t tile_index = 0;
   uint32_t first_block = 0;  // of the tile's spans, one after the other
   uint32_t end_block = 0;
   uint32_t first_slot = kFinal;  // of the tile's first row; kFinal: write the answer itself
-};
-
-// The latency form: one query token's heads over one span, a few clusters for all of it.
-struct LatencyItem {
-  uint32_t first_row = 0;
-  uint32_t rows = 0;
-  uint32_t layer = 0;
-  uint32_t first_block = 0;
-  uint32_t end_block = 0;
-  // Clusters that share these rows, this one's place among them, and where they meet.
-  uint32_t split = 0;
-  uint32_t splits = 1;
-  uint32_t meeting = 0;
-  uint32_t span = 0;
+  // The span that has first_block, and that block's number within it.
+  WorkSpan span;
+  uint32_t span_index = 0;
+  uint32_t block_in_span = 0;
+  // The rows' queries, if they lie one behind the other.
+  const Bf16* queries = nullptr;
 };
 
 struct WorkMerge {
@@ -80,17 +77,51 @@ struct WorkMerge {
 struct Work {
   const WorkRow* rows = nullptr;
   const WorkSpan* spans = nullptr;
-  const WorkTile* tiles = nullptr;
   const WorkItem* items = nullptr;
-  const LatencyItem* latency_items = nullptr;
   const WorkMerge* merges = nullptr;
   const uint32_t* pieces = nullptr;  // slots
   float* partial_out = nullptr;      // [slot][latent_width], normalised
   float* partial_lse = nullptr;      // [slot], base 2
-  void* meeting_out = nullptr;       // the latency form's own partials (latency.cu)
+  uint32_t* bad_rows = nullptr;      // [problem]: the first row that left fp32, or kNoBadRow
+};
+
+// How the latency form is cut: `heads` rows and up to 64 * `blocks` tokens for each CTA,
+// `cluster_size` CTAs along the tokens, and `splits` such clusters that meet in global memory.
+struct LatencyShape {
+  uint32_t heads = 0;
+  uint32_t cluster_size = 0;
+  uint32_t blocks = 0;
+  uint32_t splits = 1;
+  friend bool operator==(const LatencyShape&, const LatencyShape&) = default;
+};
+
+inline constexpr uint32_t kMaxLatencyQueries = 8;
+inline constexpr uint32_t kMaxLatencyPages = 256;
+
+// One query token's heads over one span of a chunk, all of which each head sees.
+struct LatencyQuery {
+  WorkRow row;  // of head 0; the other heads' rows, out and lse follow it
+  uint32_t heads = 0;
+  uint32_t layer = 0;
+  uint32_t visible_tokens = 0;  // not 0
+  uint32_t first_page = 0;      // in LatencyWork::page_ids
+  // The device's page table, if that is where it is; else LatencyWork::page_ids has the pages.
+  const uint32_t* page_table = nullptr;
+};
+
+// The latency form's work travels as the kernel's argument: every load that comes before the
+// first copy of records is half a microsecond.
+struct LatencyWork {
+  uint32_t queries = 0;
+  uint32_t head_tiles = 0;  // of the query that has most
+  // Where clusters of a shape with splits > 1 meet: fp32 partials by (query, head tile, split), and
+  // counters of arrivals that are zero between launches.
+  float4* meeting_out = nullptr;
   float* meeting_lse = nullptr;
-  uint32_t* meeting_arrivals = nullptr;  // zero between launches
-  uint32_t* bad_rows = nullptr;          // [problem]: the first row that left fp32, or kNoBadRow
+  uint32_t* meeting_arrivals = nullptr;
+  uint32_t* bad_rows = nullptr;  // as Work's, but any bad row, and host memory will do
+  LatencyQuery query[kMaxLatencyQueries];
+  uint32_t page_ids[kMaxLatencyPages];
 };
 
 }  // namespace latentd
