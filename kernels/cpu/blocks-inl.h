@@ -52,14 +52,13 @@ HWY_INLINE void DecodeBf16(const std::byte* values, VF& even, VF& odd) {
 // exact, so the product is rounded once.
 HWY_INLINE void DecodeFp8(const std::byte* values, VF factor, VF& even, VF& odd) {
   const DF d;
-  const hn::Rebind<uint16_t, DF> d16;
+  const hn::Rebind<int16_t, DF> d16;
   const hn::Rebind<hwy::float16_t, DF> df16;
-  const auto sign = hn::Set(d16, uint16_t{0x8000});
-  const auto magnitude = hn::Set(d16, uint16_t{0x3f80});
-  const auto pairs = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(values));
-  const auto low =
-      hn::Or(hn::And(hn::ShiftLeft<8>(pairs), sign), hn::And(hn::ShiftLeft<7>(pairs), magnitude));
-  const auto high = hn::Or(hn::And(pairs, sign), hn::And(hn::ShiftRight<1>(pairs), magnitude));
+  // An arithmetic shift moves exponent and mantissa down by one and leaves the sign in its place.
+  const auto keep = hn::Set(d16, static_cast<int16_t>(0xbf80));
+  const auto pairs = hn::LoadU(d16, reinterpret_cast<const int16_t*>(values));
+  const auto low = hn::And(hn::ShiftRight<1>(hn::ShiftLeft<8>(pairs)), keep);
+  const auto high = hn::And(hn::ShiftRight<1>(pairs), keep);
   even = hn::Mul(factor, hn::PromoteTo(d, hn::BitCast(df16, low)));
   odd = hn::Mul(factor, hn::PromoteTo(d, hn::BitCast(df16, high)));
 }

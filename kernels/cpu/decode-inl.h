@@ -56,7 +56,8 @@ HWY_INLINE void SplitFp8(const std::byte* values, const std::byte* scales, uint3
     float scale;
     std::memcpy(&scale, scales + block / kFp8ScaleWidth * sizeof(float), sizeof(scale));
     const VF factor = hn::Set(d, 256.0f * scale);
-    // Six records on, into the first-level cache: what the prefetches of a page ago did not bring, too.
+    // Six records on, into the first-level cache: what the prefetches of a page ago did not bring,
+    // too.
     __builtin_prefetch(values + block + 4096, 0, 3);
     __builtin_prefetch(values + block + 4096 + Ahead::kLineBytes, 0, 3);
     for (uint32_t k = block; k < block + kFp8ScaleWidth; k += 2 * N()) {

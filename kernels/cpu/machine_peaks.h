@@ -10,7 +10,8 @@
 namespace latentd {
 
 // fp32 multiply-adds per second of `threads` threads together, out of registers, with the
-// instruction set that the kernels use.
+// instruction set that the kernels use. By processor time: a busy machine has the same peak as an
+// idle one.
 double MeasurePeakMultiplyAdds(int threads);
 
 // Bytes per second that `threads` threads together read from `buffer`, each its own part of it. For
