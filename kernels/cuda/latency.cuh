@@ -585,10 +585,8 @@ class LatencyCta {
     ptx::BarSync(kMerge, kLatencyMathThreads);
     if (threadIdx.x == 0) {
       uint32_t* arrivals = work_.meeting_arrivals + cluster_ / splits_ * kCluster + rank_;
-      __threadfence();
-      const bool last = atomicAdd(arrivals, 1u) == splits_ - 1;
+      const bool last = ptx::AddAcquireRelease(arrivals, 1) == splits_ - 1;
       if (last) *arrivals = 0;
-      __threadfence();
       shared_.last = last;
     }
     ptx::BarSync(kMerge, kLatencyMathThreads);

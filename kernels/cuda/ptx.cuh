@@ -98,6 +98,16 @@ __device__ __forceinline__ void FenceProxyAsync() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+// --- Copies by each thread ---
+
+// 16 bytes, or 16 zeros if not `real`. Done after CopyAsyncWait.
+__device__ __forceinline__ void CopyAsync16(uint32_t destination, const void* source, bool real) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(destination), "l"(source),
+               "r"(real ? 16 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void CopyAsyncWait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
 // --- Bulk tensor copies ---
 
 __device__ __forceinline__ void PrefetchTensorMap(const CUtensorMap* map) {
@@ -177,6 +187,19 @@ __device__ __forceinline__ void StoreAsync8(uint32_t address, uint32_t x, uint32
       "[%0], {%1, %2}, [%3];" ::"r"(address),
       "r"(x), "r"(y), "r"(bar)
       : "memory");
+}
+
+// --- Global memory ---
+
+// Adds and returns what was there; orders what the CTA did before its last barrier before, and what
+// it does after its next barrier after.
+__device__ __forceinline__ uint32_t AddAcquireRelease(uint32_t* address, uint32_t value) {
+  uint32_t before;
+  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(address), "r"(value)
+               : "memory");
+  return before;
 }
 
 // --- Registers ---

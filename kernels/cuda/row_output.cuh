@@ -25,21 +25,21 @@ __device__ __forceinline__ void ReportBadRow(const Work& work, const WorkRow& ro
 }
 
 // Eight neighbouring values of a final row. False if one of them is not finite.
-__device__ __forceinline__ bool StoreOut8(const WorkRow& row, uint32_t column,
+__device__ __forceinline__ bool StoreOut8(void* row_out, OutFormat format, uint32_t column,
                                           const float (&v)[8]) {
-  float worst = 0;
+  float finite = 0;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) worst += fabsf(v[i] * 0.0f);
-  if (row.out_format == OutFormat::kBf16) {
-    auto* out = reinterpret_cast<uint4*>(static_cast<Bf16*>(row.out) + column);
+  for (float value : v) finite = fmaf(value, 0.0f, finite);
+  if (format == OutFormat::kBf16) {
+    auto* out = reinterpret_cast<uint4*>(static_cast<Bf16*>(row_out) + column);
     *out = make_uint4(ptx::PackBf16(v[0], v[1]), ptx::PackBf16(v[2], v[3]),
                       ptx::PackBf16(v[4], v[5]), ptx::PackBf16(v[6], v[7]));
   } else {
-    auto* out = reinterpret_cast<float4*>(static_cast<float*>(row.out) + column);
+    auto* out = reinterpret_cast<float4*>(static_cast<float*>(row_out) + column);
     out[0] = make_float4(v[0], v[1], v[2], v[3]);
     out[1] = make_float4(v[4], v[5], v[6], v[7]);
   }
-  return worst == 0;
+  return finite == 0;
 }
 
 // Two neighbouring values.

@@ -59,6 +59,7 @@ struct alignas(1024) Shared {
   StageInfo info[kStages];
   uint64_t ready[kStages][kParts];
   uint64_t free[kStages][kParts];
+  uint64_t queries_loaded;
 };
 
 // After the last block the stages hold the CTA's answer for the rest of the cluster: rows of 512
@@ -137,6 +138,9 @@ __device__ __forceinline__ void Load(const Arena& arena, const Work& work, Share
     load(0, kLeft);
     load(0, kRight);
     load(0, kRope);
+    // The first S needs the rows and the first block, nothing else: copies share the bandwidth of
+    // the multiprocessor's group.
+    if (b == 0) MbarrierWait(SharedAddress(&shared.queries_loaded), 0);
     if (both) {
       load(1, kRight);
       load(1, kLeft);
@@ -150,34 +154,25 @@ __device__ __forceinline__ void Load(const Arena& arena, const Work& work, Share
 // Gathers the tile's rows into the nine boxes of q; rows beyond the tile's are zeros.
 __device__ __forceinline__ void LoadQueries(const Work& work, const WorkItem& item, Shared& shared,
                                             uint32_t thread) {
-  constexpr int kChunksPerRow = kRowBytes / 16;
-  constexpr int kChunks = kTileRows * kChunksPerRow / kMathThreads;
-  constexpr int kAtOnce = 9;
-  static_assert(kChunks % kAtOnce == 0);
-#pragma unroll
-  for (int first = 0; first < kChunks; first += kAtOnce) {
-    uint4 bytes[kAtOnce];
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const uint32_t index = thread + (first + i) * kMathThreads;
-      const uint32_t row = index / kChunksPerRow;
-      bytes[i] = make_uint4(0, 0, 0, 0);
-      if (row >= item.tile.rows) continue;
-      const auto* from =
-          item.queries != nullptr
-              ? reinterpret_cast<const uint4*>(item.queries) + index
-              : reinterpret_cast<const uint4*>(work.rows[item.tile.first_row + row].query) +
-                    index % kChunksPerRow;
-      bytes[i] = __ldg(from);
+  constexpr uint32_t kChunksPerRow = kRowBytes / 16;
+  constexpr uint32_t kChunks = kTileRows * kChunksPerRow;
+  static_assert(kChunks % kMathThreads == 0);
+  const uint32_t q = SharedAddress(shared.q);
+  const auto* queries = reinterpret_cast<const uint4*>(item.queries);
+#pragma unroll 6
+  for (uint32_t index = thread; index < kChunks; index += kMathThreads) {
+    const uint32_t row = index / kChunksPerRow;
+    const uint32_t chunk = index % kChunksPerRow;
+    const bool real = row < item.tile.rows;
+    const uint4* from = queries + index;
+    if (item.queries == nullptr) {
+      from =
+          reinterpret_cast<const uint4*>(work.rows[item.tile.first_row + (real ? row : 0)].query) +
+          chunk;
     }
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const uint32_t index = thread + (first + i) * kMathThreads;
-      const uint32_t chunk = index % kChunksPerRow;
-      *reinterpret_cast<uint4*>(shared.q + chunk / 8 * kBoxBytes +
-                                Swizzled(index / kChunksPerRow, chunk % 8)) = bytes[i];
-    }
+    CopyAsync16(q + chunk / 8 * kBoxBytes + Swizzled(row, chunk % 8), from, real);
   }
+  CopyAsyncWait();
   FenceProxyAsync();
 }
 
@@ -222,17 +217,20 @@ __device__ __forceinline__ void MaskAndMax(const StageInfo& info, const Rows& ro
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const uint32_t visible = VisibleInSpan(span, rows.hidden[r]);
-    const uint32_t limit = visible > info.first_token ? visible - info.first_token : 0;
-    max[r] = -INFINITY;
+    if (visible < info.first_token + kPageTokens) {
+      const uint32_t limit = visible > info.first_token ? visible - info.first_token : 0;
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float& value = s[4 * j + 2 * r + c];
-        value = 8 * j + 2 * (lane % 4) + c < limit ? value * rows.scale[r] : -INFINITY;
-        max[r] = fmaxf(max[r], value);
+      for (int i = 0; i < 16; ++i) {
+        float& value = s[i / 2 * 4 + 2 * r + i % 2];
+        value = i / 2 * 8 + 2 * (lane % 4) + i % 2 < limit ? value * rows.scale[r] : -INFINITY;
       }
+    } else {
+#pragma unroll
+      for (int i = 0; i < 16; ++i) s[i / 2 * 4 + 2 * r + i % 2] *= rows.scale[r];
     }
+    max[r] = s[2 * r];
+#pragma unroll
+    for (int i = 1; i < 16; ++i) max[r] = fmaxf(max[r], s[i / 2 * 4 + 2 * r + i % 2]);
     max[r] = fmaxf(max[r], __shfl_xor_sync(~0u, max[r], 1));
     max[r] = fmaxf(max[r], __shfl_xor_sync(~0u, max[r], 2));
   }
@@ -508,71 +506,132 @@ __device__ __forceinline__ void OfferAnswer(Shared& shared, uint32_t thread, con
   }
 }
 
-// Sums this CTA's share of the columns over the cluster and stores it.
-__device__ __forceinline__ void CollectAnswers(const Work& work, Shared& shared,
-                                               const Assignment& mine, uint32_t cluster_size,
-                                               uint32_t rank, uint32_t thread) {
-  auto* weights = reinterpret_cast<float*>(shared.stage[0] + kWeightsOffset);
-  if (thread < mine.item.tile.rows) {
-    const uint32_t own = SharedAddress(&shared.lse[thread]);
-    float lse[kMaxClusterSize];
-    float max = -INFINITY;
-    bool nan = false;
+// How much each CTA's answer counts in each row, to shared memory; the cluster's log-sum-exps to
+// where they belong. Four neighbouring threads a row, each for a quarter of the cluster.
+__device__ __forceinline__ void WeighAnswers(const Work& work, Shared& shared,
+                                             const Assignment& mine, uint32_t cluster_size,
+                                             uint32_t rank, uint32_t thread, float* weights) {
+  constexpr uint32_t kEach = kMaxClusterSize / 4;
+  const uint32_t row = thread / 4;
+  const uint32_t own = SharedAddress(&shared.lse[row]);
+  float lse[kEach];
+  float max = -INFINITY;
 #pragma unroll
-    for (uint32_t c = 0; c < kMaxClusterSize; ++c) {
-      lse[c] = c < cluster_size ? LoadClusterFloat(MapToRank(own, c)) : -INFINITY;
-      max = fmaxf(max, lse[c]);
-      nan |= isnan(lse[c]);
-    }
-    float sum = 0;
+  for (uint32_t i = 0; i < kEach; ++i) {
+    const uint32_t c = thread % 4 + 4 * i;
+    lse[i] = c < cluster_size ? LoadClusterFloat(MapToRank(own, c)) : -INFINITY;
+    max = fmaxf(max, lse[i]);
+  }
+  max = fmaxf(max, __shfl_xor_sync(~0u, max, 1));
+  max = fmaxf(max, __shfl_xor_sync(~0u, max, 2));
+  float sum = 0;
 #pragma unroll
-    for (uint32_t c = 0; c < kMaxClusterSize; ++c) sum += Exp2(lse[c] - SafeMax(max));
-    const float total = nan ? NAN : sum == 0 ? -INFINITY : max + Log2(sum);
-    const float inverse = sum == 0 ? 0.0f : 1.0f / sum;
+  for (uint32_t i = 0; i < kEach; ++i) {
+    // A NaN makes everything one.
+    lse[i] = Exp2(lse[i] - SafeMax(max));
+    sum += lse[i];
+  }
+  sum += __shfl_xor_sync(~0u, sum, 1);
+  sum += __shfl_xor_sync(~0u, sum, 2);
+  const float inverse = sum == 0 ? 0.0f : __fdividef(1.0f, sum);
 #pragma unroll
-    for (uint32_t c = 0; c < kMaxClusterSize; ++c) {
-      if (c < cluster_size) {
-        weights[c * kTileRows + thread] = Exp2(lse[c] - SafeMax(max)) * inverse;
-      }
-    }
-    if (rank == 0) {
-      if (mine.item.first_slot == kFinal) {
-        const WorkRow& target = work.rows[mine.item.tile.first_row + thread];
-        if (!StoreLse(target, total)) ReportBadRow(work, target);
-      } else {
-        work.partial_lse[mine.item.first_slot + thread] = total;
-      }
+  for (uint32_t i = 0; i < kEach; ++i) {
+    const uint32_t c = thread % 4 + 4 * i;
+    if (c < cluster_size) weights[c * kTileRows + row] = lse[i] * inverse;
+  }
+  if (rank != 0 || thread % 4 != 0 || row >= mine.item.tile.rows) return;
+  const float total = sum == 0 ? -INFINITY : max + Log2(sum);
+  if (mine.item.first_slot == kFinal) {
+    const WorkRow& target = work.rows[mine.item.tile.first_row + row];
+    if (!StoreLse(target, total)) ReportBadRow(work, target);
+  } else {
+    work.partial_lse[mine.item.first_slot + row] = total;
+  }
+}
+
+// Eight columns of one row, from every CTA of the cluster.
+struct Gathered {
+  static constexpr uint32_t kAtOnce = 8;
+  uint4 v[kAtOnce];
+
+  __device__ __forceinline__ void Load(uint32_t address, uint32_t first, uint32_t cluster_size) {
+#pragma unroll
+    for (uint32_t c = 0; c < kAtOnce; ++c) {
+      if (first + c < cluster_size) v[c] = LoadCluster16(MapToRank(address, first + c));
     }
   }
-  BarSync(kMath, kMathThreads);
-
-  constexpr uint32_t kUnits = kLatentWidth / 8;  // of 16 bytes
-  const uint32_t first_unit = kUnits * rank / cluster_size;
-  const uint32_t units = kUnits * (rank + 1) / cluster_size - first_unit;
-  const uint32_t base = SharedAddress(shared.stage[0]);
-  for (uint32_t index = thread; index < mine.item.tile.rows * units; index += kMathThreads) {
-    const uint32_t row = index / units;
-    const uint32_t unit = first_unit + index % units;
-    float sum[8] = {};
-#pragma unroll 4
-    for (uint32_t c = 0; c < cluster_size; ++c) {
-      const uint4 v = LoadCluster16(MapToRank(base + row * kExchangeRowBytes + unit * 16, c));
-      const float weight = weights[c * kTileRows + row];
-      const uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
+  __device__ __forceinline__ void AddTo(float (&sum)[8], const float* weights, uint32_t first,
+                                        uint32_t cluster_size) const {
+#pragma unroll
+    for (uint32_t c = 0; c < kAtOnce; ++c) {
+      if (first + c >= cluster_size) continue;
+      const float weight = weights[(first + c) * kTileRows];
+      const uint32_t pairs[4] = {v[c].x, v[c].y, v[c].z, v[c].w};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         sum[2 * i] = fmaf(weight, LowBf16(pairs[i]), sum[2 * i]);
         sum[2 * i + 1] = fmaf(weight, HighBf16(pairs[i]), sum[2 * i + 1]);
       }
     }
-    if (mine.item.first_slot == kFinal) {
-      const WorkRow& target = work.rows[mine.item.tile.first_row + row];
-      if (!StoreOut8(target, unit * 8, sum)) ReportBadRow(work, target);
+  }
+};
+
+// Sums this CTA's share of the columns over the cluster and stores it.
+__device__ __forceinline__ void CollectAnswers(const Work& work, Shared& shared,
+                                               const Assignment& mine, uint32_t cluster_size,
+                                               uint32_t rank, uint32_t thread) {
+  auto* weights = reinterpret_cast<float*>(shared.stage[0] + kWeightsOffset);
+  constexpr uint32_t kUnits = kLatentWidth / 8;  // of 16 bytes
+  const uint32_t first_unit = kUnits * rank / cluster_size;
+  const uint32_t units = kUnits * (rank + 1) / cluster_size - first_unit;
+  const uint32_t all = mine.item.tile.rows * units;
+  const uint32_t base = SharedAddress(shared.stage[0]) + first_unit * 16;
+  auto address = [&](uint32_t index) {
+    return base + index / units * kExchangeRowBytes + index % units * 16;
+  };
+
+  const bool final = mine.item.first_slot == kFinal;
+  const WorkRow* rows = work.rows + mine.item.tile.first_row;
+
+  // The next values, and where they go, travel while the present ones are summed; the first ones
+  // while the weights are found.
+  Gathered gathered;
+  void* out = nullptr;
+  OutFormat out_format = OutFormat::kBf16;
+  auto start = [&](uint32_t index) {
+    if (index >= all) return;
+    gathered.Load(address(index), 0, cluster_size);
+    if (final) {
+      out = rows[index / units].out;
+      out_format = rows[index / units].out_format;
+    }
+  };
+  uint32_t index = thread;
+  start(index);
+  WeighAnswers(work, shared, mine, cluster_size, rank, thread, weights);
+  BarSync(kMath, kMathThreads);
+#pragma unroll 1
+  while (index < all) {
+    const uint32_t row = index / units;
+    const uint32_t column = (first_unit + index % units) * 8;
+    float sum[8] = {};
+    gathered.AddTo(sum, weights + row, 0, cluster_size);
+#pragma unroll 1
+    for (uint32_t first = Gathered::kAtOnce; first < cluster_size; first += Gathered::kAtOnce) {
+      gathered.Load(address(index), first, cluster_size);
+      gathered.AddTo(sum, weights + row, first, cluster_size);
+    }
+    void* const to = out;
+    const OutFormat to_format = out_format;
+    index += kMathThreads;
+    start(index);
+    if (final) {
+      if (!StoreOut8(to, to_format, column, sum)) ReportBadRow(work, rows[row]);
     } else {
-      auto* out = reinterpret_cast<float4*>(
-          work.partial_out + uint64_t{mine.item.first_slot + row} * kLatentWidth + unit * 8);
-      out[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
-      out[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
+      auto* partial = reinterpret_cast<float4*>(
+          work.partial_out + uint64_t{mine.item.first_slot + row} * kLatentWidth + column);
+      partial[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+      partial[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
     }
   }
 }
@@ -582,6 +641,7 @@ __device__ __forceinline__ void Compute(const Work& work, Shared& shared, const 
                                         uint32_t cluster_size, uint32_t rank) {
   const uint32_t thread = threadIdx.x % 128;
   LoadQueries(work, mine.item, shared, threadIdx.x);
+  MbarrierArrive(SharedAddress(&shared.queries_loaded));
   Rows rows;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -596,7 +656,7 @@ __device__ __forceinline__ void Compute(const Work& work, Shared& shared, const 
   float o[128];
 #pragma unroll
   for (int i = 0; i < 128; ++i) o[i] = 0;
-  BarSync(kMath, kMathThreads);
+  MbarrierWait(SharedAddress(&shared.queries_loaded), 0);
 
   const Loop loop(shared, thread);
   uint32_t pair = 0;
@@ -624,8 +684,9 @@ __device__ __forceinline__ void Compute(const Work& work, Shared& shared, const 
   ClusterArrive();
   ClusterWait();
   CollectAnswers(work, shared, mine, cluster_size, rank, threadIdx.x);
-  // Nobody leaves while another still reads its memory.
-  ClusterArrive();
+  // Nobody leaves while another still reads its memory. Everything read has been used, and nobody
+  // in the cluster reads what was stored: relaxed, without waiting for the stores.
+  ClusterArriveRelaxed();
   ClusterWait();
 }
 
@@ -650,6 +711,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         MbarrierInit(SharedAddress(&shared.free[stage][part]), 4);
       }
     }
+    MbarrierInit(SharedAddress(&shared.queries_loaded), kMathThreads);
     FenceMbarrierInit();
     FenceProxyAsync();
   }
