@@ -51,7 +51,7 @@ class UcxClient final : public Client {
     while (dispatcher_->in_flight() > 0 && SteadyNanos() < give_up_ns) dispatcher_->Progress();
   }
 
-  const Layout& layout() const override { return *layout_; }
+  const Layout& layout() const override { return layout_; }
   LayoutHash layout_hash() const override { return layout_hash_; }
   std::shared_ptr<const RoutingTable> table() const override { return dispatcher_->table(); }
   std::string TransportsTo(const Holder& holder) const override {
@@ -64,19 +64,19 @@ class UcxClient final : public Client {
 
   CallId StartPublish(const RecordRange& range, std::span<const std::byte> records,
                       absl::Duration timeout, Done done) override {
-    return Start(MakePublish(range, records, *layout_, done), timeout, done);
+    return Start(MakePublish(range, records, layout_, done), timeout, done);
   }
   CallId StartSeal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, absl::Duration timeout,
                    Done done) override {
     return Start(MakeSeal(chunk, tokens, checksum, done), timeout, done);
   }
   CallId StartAttend(const AttendQuery& query, absl::Duration timeout, AttendDone done) override {
-    return Start(MakeAttendOperation(query, layout_->geometry(), layout_->layers, done), timeout,
+    return Start(MakeAttendOperation(query, layout_.geometry(), layout_.layers, done), timeout,
                  done);
   }
   CallId StartFetch(const RecordRange& range, std::span<std::byte> records, absl::Duration timeout,
                     Done done) override {
-    return Start(MakeFetch(range, records, *layout_, done), timeout, done);
+    return Start(MakeFetch(range, records, layout_, done), timeout, done);
   }
   CallId StartPin(std::span<const ChunkId> chunks, absl::Duration lease, absl::Duration timeout,
                   Done done) override {
@@ -137,15 +137,8 @@ class UcxClient final : public Client {
     if (!started.ok()) return started.status();
     control_ = *std::move(started);
 
-    // The layout comes with the first session, which is there already.
-    std::vector<ControlEvent> events;
-    handover_.Take(&events);
-    for (const ControlEvent& event : events) {
-      if (const auto* opened = std::get_if<SessionOpened>(&event)) layout_ = opened->session.layout;
-    }
-    if (!layout_.has_value()) return absl::InternalError("no session to begin with");
-    layout_hash_ = HashLayout(*layout_);
-    for (ControlEvent& event : events) handover_.Push(std::move(event));
+    layout_ = control_->first_session().layout;
+    layout_hash_ = HashLayout(layout_);
 
     auto waiter = Waiter::Create(worker_->event_fd(), handover_.wake_fd());
     if (!waiter.ok()) return waiter.status();
@@ -153,15 +146,16 @@ class UcxClient final : public Client {
 
     DataPathOptions path;
     path.liveness = {.ping_after = options_.ping_after, .dead_after = options_.dead_after};
-    path.wire = {.geometry = layout_->geometry(),
-                 .format = layout_->record_format,
-                 .layers = layout_->layers,
+    path.wire = {.geometry = layout_.geometry(),
+                 .format = layout_.record_format,
+                 .layers = layout_.layers,
                  .layout_hash = static_cast<uint64_t>(layout_hash_)};
     path.max_waiting = options_.max_waiting_per_lane;
     path_ = std::make_unique<DataPath>(worker_.get(), std::move(path));
     dispatcher_ =
         std::make_unique<Dispatcher>(path_.get(), control_.get(), &handover_, layout_hash_);
-    dispatcher_->Progress();  // takes up the first session and table
+    // Takes up the first session and table. They are there, but the queue may be held just now.
+    while (dispatcher_->table() == nullptr) dispatcher_->Progress();
     return absl::OkStatus();
   }
 
@@ -184,7 +178,7 @@ class UcxClient final : public Client {
   const std::unique_ptr<Worker> worker_;
   std::unique_ptr<ControlPlane> control_;
   std::unique_ptr<Waiter> waiter_;
-  std::optional<Layout> layout_;
+  Layout layout_;
   LayoutHash layout_hash_{};
   std::unique_ptr<DataPath> path_;
   std::unique_ptr<Dispatcher> dispatcher_;

@@ -33,6 +33,7 @@ class GrpcControlPlane final : public ControlPlane {
   }
 
   void Run(SessionInfo session, std::string endpoint, std::shared_ptr<grpc::Channel> channel) {
+    first_session_ = session;
     loop_.Post([this, session = std::move(session), endpoint = std::move(endpoint),
                 channel = std::move(channel)]() mutable {
       follower_.Offer(session.table);
@@ -41,6 +42,8 @@ class GrpcControlPlane final : public ControlPlane {
     });
     loop_.Start();
   }
+
+  const SessionInfo& first_session() const override { return first_session_; }
 
   void EnsureSession(NodeId node, std::string control_address, SessionDoubt doubt,
                      TokenBits doubted) override {
@@ -53,6 +56,7 @@ class GrpcControlPlane final : public ControlPlane {
   }
 
  private:
+  SessionInfo first_session_;  // written before the thread starts
   GrpcLoop loop_;
   SessionKeeper keeper_;
   TableFollower follower_;

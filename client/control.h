@@ -53,6 +53,9 @@ class ControlPlane {
   // Closes every session, waiting a moment for the daemons' word.
   virtual ~ControlPlane() = default;
 
+  // As it was when it was opened: says the layout.
+  virtual const SessionInfo& first_session() const = 0;
+
   // Any thread. Answered by SessionOpened or SessionFailed.
   virtual void EnsureSession(NodeId node, std::string control_address, SessionDoubt doubt,
                              TokenBits doubted) = 0;
