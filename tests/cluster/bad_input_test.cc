@@ -51,6 +51,15 @@ class World {
             .rows = rows};
   }
 
+  // Tries something, and whether it did harm. Cases share a daemon: starting one costs more than
+  // all of them.
+  template <typename Try>
+  void Case(const std::string& name, Try&& attempt) {
+    INFO(name);
+    attempt();
+    CheckUnharmed();
+  }
+
   // The daemon answers rightly and has lost nothing.
   void CheckUnharmed() {
     const Partials got = PartialsOf(Attend(requester, Good()), kRows, 512);
@@ -95,70 +104,69 @@ TEST_CASE("queries that cannot be answered are refused by name") {
   const std::string name = ToString(world.chunk.id);
   const ChunkId stranger{0x4242'0000'0000'0000, 99};
 
-  SECTION("an unknown chunk") {
+  world.Case("an unknown chunk", [&] {
     RawAttend attend = world.Good();
     attend.parts = {{stranger, 1}};
     CheckRefused(Attend(world.requester, attend), wire::Code::kNotFound, {ToString(stranger)});
-  }
-  SECTION("an unknown chunk beside a known one") {
+  });
+  world.Case("an unknown chunk beside a known one", [&] {
     RawAttend attend = world.Good();
     attend.parts.push_back({stranger, 1});
     CheckRefused(Attend(world.requester, attend), wire::Code::kNotFound, {ToString(stranger)});
-  }
-  SECTION("more visible tokens than have arrived") {
+  });
+  world.Case("more visible tokens than have arrived", [&] {
     RawAttend attend = world.Good();
     attend.parts = {{world.chunk.id, kChunkTokens + 1}};
     CheckRefused(Attend(world.requester, attend), wire::Code::kOutOfRange, {name, "100", "101"});
-  }
-  SECTION("a layer that the layout lacks") {
+  });
+  world.Case("a layer that the layout lacks", [&] {
     RawAttend attend = world.Good();
     attend.layer = 2;
     CheckRefused(Attend(world.requester, attend), wire::Code::kOutOfRange, {"layer"});
-  }
-  SECTION("no heads") {
+  });
+  world.Case("no heads", [&] {
     RawAttend attend = world.Good();
     attend.heads = 0;
     attend.rows = {};
     CheckRefused(Attend(world.requester, attend), wire::Code::kInvalidArgument, {"heads", "0"});
-  }
-  SECTION("too many heads") {
+  });
+  world.Case("too many heads", [&] {
     RawAttend attend = world.Good();
     attend.heads = kMaxHeads + 1;
     CheckRefused(Attend(world.requester, attend), wire::Code::kResourceExhausted, {"heads", "129"});
-  }
-  SECTION("no tokens") {
+  });
+  world.Case("no tokens", [&] {
     RawAttend attend = world.Good();
     attend.tokens = 0;
     attend.rows = {};
     CheckRefused(Attend(world.requester, attend), wire::Code::kInvalidArgument, {"tokens", "0"});
-  }
-  SECTION("fewer rows than tokens and heads say") {
+  });
+  world.Case("fewer rows than tokens and heads say", [&] {
     RawAttend attend = world.Good();
     attend.rows = attend.rows.first(attend.rows.size() - 1);
     CheckRefused(Attend(world.requester, attend), wire::Code::kInvalidArgument, {"payload"});
-  }
-  SECTION("a scale that is not a number") {
+  });
+  world.Case("a scale that is not a number", [&] {
     RawAttend attend = world.Good();
     attend.scale = std::numeric_limits<float>::quiet_NaN();
     CheckRefused(Attend(world.requester, attend), wire::Code::kInvalidArgument, {"scale"});
-  }
-  SECTION("a row with a NaN") {
+  });
+  world.Case("a row with a NaN", [&] {
     std::vector<Bf16> rows = world.rows;
     rows[5 * 576 + 17] = Bf16{kBf16QuietNan};
     RawAttend attend = world.Good();
     attend.rows = rows;
     CheckRefused(Attend(world.requester, attend), wire::Code::kInvalidArgument,
                  {"row", "token 1", "head 1"});
-  }
-  SECTION("a row with an infinity") {
+  });
+  world.Case("a row with an infinity", [&] {
     std::vector<Bf16> rows = world.rows;
     rows[7 * 576 + 575] = FloatToBf16(-std::numeric_limits<float>::infinity());
     RawAttend attend = world.Good();
     attend.rows = rows;
     CheckRefused(Attend(world.requester, attend), wire::Code::kInvalidArgument,
                  {"row", "token 1", "head 3"});
-  }
-  world.CheckUnharmed();
+  });
 }
 
 TEST_CASE("headers that do not fit are refused, whoever sends them") {
@@ -167,38 +175,38 @@ TEST_CASE("headers that do not fit are refused, whoever sends them") {
     return Attend(world.requester, world.Good(), spoil);
   };
 
-  SECTION("another layout") {
+  world.Case("another layout", [&] {
     CheckRefused(attend([](auto& header) { header.layout_hash ^= 1; }), wire::Code::kLayoutMismatch,
                  {"layout"});
-  }
-  SECTION("a deadline that has passed") {
+  });
+  world.Case("a deadline that has passed", [&] {
     CheckRefused(attend([](auto& header) { header.deadline_us = 0; }),
                  wire::Code::kDeadlineExceeded, {"deadline"});
-  }
-  SECTION("another generation") {
+  });
+  world.Case("another generation", [&] {
     CheckRefused(attend([](auto& header) { header.generation ^= 1; }), wire::Code::kWrongGeneration,
                  {"generation"});
-  }
-  SECTION("a token that was never given out") {
+  });
+  world.Case("a token that was never given out", [&] {
     CheckRefused(attend([](auto& header) { header.token_lo ^= 1; }), wire::Code::kUnauthenticated,
                  {"token"});
     REQUIRE(world.requester.Reconnect().ok());
-  }
-  SECTION("an older epoch, and the reply carries the newer one") {
+  });
+  world.Case("an older epoch, and the reply carries the newer one", [&] {
     const auto reply = attend([](auto& header) { --header.epoch; });
     CheckRefused(reply, wire::Code::kWrongEpoch, {"epoch"});
     CHECK(reply->header.epoch == world.requester.session().table().epoch());
-  }
-  SECTION("an epoch that the holder does not know yet") {
+  });
+  world.Case("an epoch that the holder does not know yet", [&] {
     const auto reply = attend([](auto& header) { ++header.epoch; });
     CheckRefused(reply, wire::Code::kWrongEpoch, {"epoch"});
     CHECK(reply->header.epoch == world.requester.session().table().epoch());
-  }
-  SECTION("a flag that this version does not know") {
+  });
+  world.Case("a flag that this version does not know", [&] {
     CheckRefused(attend([](auto& header) { header.flags |= 0x8000; }), wire::Code::kUnimplemented,
                  {"flag"});
-  }
-  SECTION("another version of the protocol") {
+  });
+  world.Case("another version of the protocol", [&] {
     // BuildAttend writes the version itself.
     wire::RequestHeader header = world.requester.Header();
     MessageBytes message;
@@ -207,8 +215,8 @@ TEST_CASE("headers that do not fit are refused, whoever sends them") {
     std::memcpy(message.data() + offsetof(wire::RequestHeader, version), &version, sizeof(version));
     CheckRefused(world.requester.Call(message, header.request_id), wire::Code::kUnimplemented,
                  {"version", "7"});
-  }
-  SECTION("an opcode that does not exist") {
+  });
+  world.Case("an opcode that does not exist", [&] {
     wire::RequestHeader header = world.requester.Header();
     MessageBytes message;
     BuildPing(header, &message);
@@ -216,8 +224,7 @@ TEST_CASE("headers that do not fit are refused, whoever sends them") {
     std::memcpy(message.data() + offsetof(wire::RequestHeader, opcode), &opcode, sizeof(opcode));
     CheckRefused(world.requester.Call(message, header.request_id), wire::Code::kUnimplemented,
                  {"opcode", "99"});
-  }
-  world.CheckUnharmed();
+  });
 }
 
 TEST_CASE("an endpoint without a session is answered UNAUTHENTICATED") {
@@ -237,47 +244,46 @@ TEST_CASE("records that cannot be kept are refused by name") {
   ChunkData other =
       RandomChunk({0x7777'0000'0000'0000, 1}, 80, 2, RecordFormat::kBf16, world.random);
 
-  SECTION("the same bytes again are fine") {
+  world.Case("the same bytes again are fine", [&] {
     const auto again = Publish(world.requester, world.chunk, {.layers = 1, .tokens = 50});
     REQUIRE(again.ok());
     CHECK(again->code() == wire::Code::kOk);
     const auto seal = Seal(world.requester, world.chunk);
     REQUIRE(seal.ok());
     CHECK(seal->code() == wire::Code::kOk);
-  }
-  SECTION("other bytes for a record that is there") {
+  });
+  world.Case("other bytes for a record that is there", [&] {
     ChunkData changed = world.chunk;
     changed.records[(uint64_t{kChunkTokens} + 42) * 1152] ^= std::byte{1};  // layer 1, token 42
     CheckRefused(Publish(world.requester, changed, WholeOf(changed)), wire::Code::kAlreadyExists,
                  {ToString(changed.id), "layer 1", "token 42"});
-  }
-  SECTION("a record that is not finite") {
+  });
+  world.Case("a record that is not finite", [&] {
     const Bf16 nan{kBf16QuietNan};
     std::memcpy(other.records.data() + (80 + 33) * 1152 + 10, &nan, sizeof(nan));
     CheckRefused(Publish(world.requester, other, WholeOf(other)), wire::Code::kInvalidArgument,
                  {"layer 1", "token 33"});
-  }
-  SECTION("a layer that the layout lacks") {
+  });
+  world.Case("a layer that the layout lacks", [&] {
     ChunkData tall = RandomChunk(other.id, 10, 3, RecordFormat::kBf16, world.random);
     CheckRefused(Publish(world.requester, tall, WholeOf(tall)), wire::Code::kOutOfRange, {"layer"});
-  }
-  SECTION("no tokens") {
+  });
+  world.Case("no tokens", [&] {
     CheckRefused(Publish(world.requester, other, {.layers = 2, .tokens = 0}),
                  wire::Code::kInvalidArgument, {"tokens"});
-  }
-  SECTION("a payload that is too short") {
+  });
+  world.Case("a payload that is too short", [&] {
     CheckRefused(Publish(world.requester, other, WholeOf(other),
                          [](auto& header) { header.payload_bytes -= 1; }),
                  wire::Code::kInvalidArgument, {"payload"});
-  }
-  SECTION("tokens beyond the end of a sealed chunk") {
+  });
+  world.Case("tokens beyond the end of a sealed chunk", [&] {
     ChunkData longer =
         RandomChunk(world.chunk.id, kChunkTokens + 1, 2, RecordFormat::kBf16, world.random);
     CheckRefused(
         Publish(world.requester, longer, {.layers = 1, .first_token = kChunkTokens, .tokens = 1}),
         wire::Code::kFailedPrecondition, {ToString(longer.id)});
-  }
-  world.CheckUnharmed();
+  });
 }
 
 TEST_CASE("an open chunk is visible exactly as far as it has arrived") {
@@ -421,20 +427,19 @@ TEST_CASE("more requests in flight than the limit are refused at once with a hin
 
 TEST_CASE("requests larger than the limits are refused with the limit's name") {
   World world({.limits = "chunks_per_request: 3, rows_per_request: 8"});
-  SECTION("chunks") {
+  world.Case("chunks", [&] {
     RawAttend attend = world.Good();
     attend.parts.assign(4, {world.chunk.id, 1});
     CheckRefused(Attend(world.requester, attend), wire::Code::kResourceExhausted, {"chunks", "3"});
-  }
-  SECTION("rows") {
+  });
+  world.Case("rows", [&] {
     RawAttend attend = world.Good();
     const auto rows = RandomRows(12, Geometry{}, world.random);
     attend.heads = 4;
     attend.tokens = 3;
     attend.rows = rows;
     CheckRefused(Attend(world.requester, attend), wire::Code::kResourceExhausted, {"rows", "8"});
-  }
-  world.CheckUnharmed();
+  });
 }
 
 TEST_CASE("a draining daemon refuses new work with a hint and takes it again when resumed") {

@@ -71,7 +71,7 @@ std::string ConfigOf(const ClusterOptions& options, const std::vector<uint16_t>&
                    "record: ", std::string(RecordFormatName(options.record)), "\n",               //
                    Mapping("session", options.session, ""), Mapping("drain", options.drain, ""),  //
                    Mapping("store", options.store, ""),                                           //
-                   "metrics: { listen: \"127.0.0.1:0\" }\n",                                      //
+                   "metrics: { listen: \"", options.metrics ? "127.0.0.1:0" : "off", "\" }\n",    //
                    "log: { level: ", options.log_level, " }\n",                                   //
                    "membership:\n  backend: static\n  peers:\n");
   for (size_t peer = 0; peer < ports.size(); ++peer) {

@@ -41,6 +41,7 @@ struct ClusterOptions {
   std::string drain;
   std::string store;
   std::string log_level = "debug";
+  bool metrics = false;  // the HTTP library takes a second to stop
 };
 
 // A daemon's accounting: what must be the same before and after a fault.

@@ -15,7 +15,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& endpoint) {
   grpc::ChannelArguments arguments;
   // A daemon that was started a moment ago is to be found at once, not after a back-off.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 50);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -24,6 +24,9 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& endpoint) {
 }
 
 void Bound(grpc::ClientContext* context, absl::Duration limit) {
+  // gRPC connects only while somebody waits in a call; calls that fail at once would leave it to a
+  // timer of five seconds.
+  context->set_wait_for_ready(true);
   context->set_deadline(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(limit));
 }
 

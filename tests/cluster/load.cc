@@ -1,6 +1,7 @@
 #include "tests/cluster/load.h"
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -38,8 +39,8 @@ std::ostream& operator<<(std::ostream& out, const Tally& tally) {
 }
 
 VerifyingLoad::VerifyingLoad(const std::vector<Question>& questions, int threads,
-                             absl::Duration timeout, Ask ask)
-    : questions_(questions), timeout_(timeout), ask_(std::move(ask)) {
+                             absl::Duration timeout, MakeAsk make_ask)
+    : questions_(questions), timeout_(timeout), make_ask_(std::move(make_ask)) {
   for (int i = 0; i < threads; ++i) {
     threads_.emplace_back([this, i] { Run(static_cast<size_t>(i)); });
   }
@@ -48,6 +49,15 @@ VerifyingLoad::VerifyingLoad(const std::vector<Question>& questions, int threads
 VerifyingLoad::~VerifyingLoad() { Stop(); }
 
 void VerifyingLoad::Run(size_t first) {
+  Ask ask;
+  try {
+    ask = make_ask_();
+  } catch (const std::exception& error) {
+    const std::lock_guard lock(mutex_);
+    ++tally_.errors[absl::StatusCode::kUnknown];
+    tally_.first_error.try_emplace(absl::StatusCode::kUnknown, error.what());
+    return;
+  }
   for (size_t i = first; !stopping_; ++i) {
     const Question& question = questions_[i % questions_.size()];
     uint64_t round;
@@ -57,7 +67,7 @@ void VerifyingLoad::Run(size_t first) {
     }
     Partials answer;
     const absl::Time start = absl::Now();
-    const absl::Status status = ask_(question, timeout_, &answer);
+    const absl::Status status = ask(question, timeout_, &answer);
     const absl::Duration took = absl::Now() - start;
     const bool right =
         status.ok() && Compare(answer.out, answer.lse, question.answer.out, question.answer.lse,

@@ -39,6 +39,8 @@ Question MakeQuestion(uint32_t layer, uint32_t tokens, uint32_t heads, bool caus
 // Asks it of a cluster and must return by `timeout`, with an error if there is no answer.
 using Ask =
     std::function<absl::Status(const Question& question, absl::Duration timeout, Partials* answer)>;
+// Called once in each asker's thread: a client belongs to one thread.
+using MakeAsk = std::function<Ask()>;
 
 struct Tally {
   uint64_t right = 0;
@@ -56,7 +58,7 @@ class VerifyingLoad {
   // Starts `threads` askers; each goes through `questions` from another place. The questions must
   // outlive it.
   VerifyingLoad(const std::vector<Question>& questions, int threads, absl::Duration timeout,
-                Ask ask);
+                MakeAsk make_ask);
   ~VerifyingLoad();
 
   // Since the start, or since the last Reset.
@@ -73,7 +75,7 @@ class VerifyingLoad {
 
   const std::vector<Question>& questions_;
   const absl::Duration timeout_;
-  const Ask ask_;
+  const MakeAsk make_ask_;
   std::atomic<bool> stopping_{false};
   mutable std::mutex mutex_;
   Tally tally_;

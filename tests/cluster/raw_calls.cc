@@ -80,11 +80,11 @@ absl::StatusOr<RawReply> Release(RawRequester& requester, const ChunkId& id) {
   return requester.Call(message, header.request_id);
 }
 
-absl::StatusOr<RawReply> Ping(RawRequester& requester, const Spoil& spoil) {
-  const wire::RequestHeader header = SpoiltHeader(requester, 0, spoil);
+absl::StatusOr<RawReply> Ping(RawRequester& requester, absl::Duration limit) {
+  const wire::RequestHeader header = requester.Header();
   MessageBytes message;
   BuildPing(header, &message);
-  return requester.Call(message, header.request_id);
+  return requester.Call(message, header.request_id, {}, limit);
 }
 
 uint64_t PostAttend(RawRequester& requester, const RawAttend& attend, const Spoil& spoil) {

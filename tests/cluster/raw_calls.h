@@ -34,7 +34,7 @@ absl::StatusOr<RawReply> Seal(RawRequester& requester, const ChunkData& chunk,
 absl::StatusOr<RawReply> Fetch(RawRequester& requester, const ChunkId& id, const Range& range);
 absl::StatusOr<RawReply> Pin(RawRequester& requester, const ChunkId& id, uint32_t lease_ms);
 absl::StatusOr<RawReply> Release(RawRequester& requester, const ChunkId& id);
-absl::StatusOr<RawReply> Ping(RawRequester& requester, const Spoil& spoil = {});
+absl::StatusOr<RawReply> Ping(RawRequester& requester, absl::Duration limit = absl::Seconds(10));
 
 struct VisiblePart {
   ChunkId id;

@@ -108,6 +108,7 @@ absl::StatusOr<RawReply> RawRequester::Await(uint64_t request_id, absl::Duration
       return reply;
     }
     if (!connection().ok()) return absl::UnavailableError(connection().ToString());
+    if (refused_) return absl::UnauthenticatedError("an earlier request was refused");
     if (absl::Now() > end) {
       return absl::DeadlineExceededError(absl::StrCat("no reply to request ", request_id));
     }

@@ -54,7 +54,7 @@ class RawRequester {
   wire::RequestHeader Header();
 
   // Sends and waits for the reply to `request_id`. UNAVAILABLE: the connection failed first;
-  // DEADLINE_EXCEEDED: nothing came within `limit`.
+  // UNAUTHENTICATED: refused() came first; DEADLINE_EXCEEDED: nothing came within `limit`.
   absl::StatusOr<RawReply> Call(const MessageBytes& message, uint64_t request_id,
                                 std::span<const std::byte> payload = {},
                                 absl::Duration limit = absl::Seconds(10));

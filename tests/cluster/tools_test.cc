@@ -1,5 +1,6 @@
 // latentctl and latent-bench as an operator runs them: against a cluster, and against nothing.
 #include <catch2/catch.hpp>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -77,6 +78,33 @@ TEST_CASE("commands that do not exist are refused with the usage") {
   CHECK(RunCommand({Runfile("tools/latentctl"), "--help"}, absl::Seconds(20)).end.exit_code == 0);
   CHECK(RunCommand({Runfile("tools/latent-bench"), "--help"}, absl::Seconds(20)).end.exit_code ==
         0);
+}
+
+// A copy of the trace in which one recorded answer is another.
+std::string SpoiltTrace(const std::string& path) {
+  std::string content = ReadFile(path);
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, content.data(), sizeof(header_bytes));
+  const json header = json::parse(content.substr(8, header_bytes));
+  const uint64_t at = 8 + header_bytes +
+                      header["layer1.out_latent"]["data_offsets"][0].get<uint64_t>() +
+                      4 * uint64_t{700};
+  const float wrong = 3;
+  std::memcpy(content.data() + at, &wrong, sizeof(wrong));
+  const std::string copy = FreshFolder("trace") + "/spoilt.safetensors";
+  WriteFile(copy, content);
+  return copy;
+}
+
+TEST_CASE("latent-bench exits with 1 when an answer is wrong, and says how many") {
+  Cluster cluster;
+  const CommandResult result =
+      RunCommand({Runfile("tools/latent-bench"), "--endpoint", cluster.endpoint(), "replay",
+                  "--trace", SpoiltTrace(Runfile("tests/data/mla-h16-tiny.safetensors"))},
+                 Scaled(absl::Seconds(30)));
+  INFO(result.out << result.err);
+  CHECK(result.end.exit_code == 1);
+  CHECK_THAT(result.out, Contains("WRONG"));
 }
 
 TEST_CASE("latent-bench measures latency and the wire") {

@@ -1,0 +1,240 @@
+// Clients die, freeze, flood, come and go: what they held comes back, and others notice nothing.
+#include <signal.h>
+
+#include <catch2/catch.hpp>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "tests/cluster/cluster.h"
+#include "tests/cluster/eventually.h"
+#include "tests/cluster/frontend.h"
+#include "tests/cluster/load.h"
+#include "tests/cluster/raw_calls.h"
+
+namespace latentd::testing {
+namespace {
+
+constexpr uint32_t kTokens = 100;
+
+// A frontend in a process of its own.
+class ClientProcess {
+ public:
+  ClientProcess(const std::string& mode, Node& node)
+      : process_({Runfile("tests/cluster/client_process"), mode, node.endpoint(), node.id()},
+                 FreshFolder("client") + "/client") {}
+
+  // Lines that start with this word, so far.
+  int Count(const std::string& word) const {
+    const std::string out = process_.Out();
+    int count = 0;
+    for (size_t at = out.find(word); at != std::string::npos; at = out.find(word, at + 1)) {
+      if (at == 0 || out[at - 1] == '\n') ++count;
+    }
+    return count;
+  }
+  bool WaitFor(const std::string& word, int more, absl::Duration limit = absl::Seconds(20)) const {
+    const int before = Count(word);
+    return Eventually(Scaled(limit), [&] { return Count(word) >= before + more; });
+  }
+  Process& process() { return process_; }
+  std::string Out() const { return process_.Out(); }
+
+ private:
+  Process process_;
+};
+
+// A daemon with a sealed chunk and a load on it that must stay right whatever other clients do.
+class World {
+ public:
+  explicit World(ClusterOptions options = {.session = "ttl: 5s"}) : cluster(std::move(options)) {
+    std::mt19937_64 random(23);
+    Frontend publisher(cluster.endpoint());
+    chunk = RandomChunk(publisher.IdOn("node-1", 1), kTokens, 2, RecordFormat::kBf16, random);
+    REQUIRE(publisher.Publish(chunk) == absl::OkStatus());
+    questions.push_back(MakeQuestion(0, 2, 8, true, {{&chunk, kTokens}}, random));
+    questions.push_back(MakeQuestion(1, 1, 3, false, {{&chunk, 50}}, random));
+  }
+
+  Node& node() { return cluster.node(0); }
+  void WaitForAccounting(const Accounting& expected, absl::Duration limit) {
+    Accounting now;
+    Eventually(Scaled(limit), [&] {
+      now = node().Account();
+      return now == expected;
+    });
+    CHECK(now == expected);
+  }
+
+  Cluster cluster;
+  ChunkData chunk;
+  std::vector<Question> questions;
+};
+
+TEST_CASE("a client killed in the middle of publishing leaves no page behind") {
+  World world;
+  const Accounting before = world.node().Account();
+  ClientProcess client("publish", world.node());
+  REQUIRE(client.WaitFor("published", 100));
+  CHECK(world.node().Account().chunks_open > 0);
+  client.process().Kill();
+  world.WaitForAccounting(before, absl::Seconds(10));
+}
+
+TEST_CASE("a client killed in the middle of attending leaves no lease and no request behind") {
+  World world;
+  ClientProcess client("attend", world.node());
+  REQUIRE(client.WaitFor("answered", 3));
+  CHECK(world.node().Account().chunks_pinned >= 1);
+  client.process().Kill();
+  // Its sealed chunk stays until somebody needs the room; its lease, requests and session go.
+  Accounting now;
+  CHECK(Eventually(Scaled(absl::Seconds(10)), [&] {
+    now = world.node().Account();
+    return now.chunks_pinned == 0 && now.requests_in_flight == 0 && now.bytes_in_flight == 0 &&
+           now.sessions == 0;
+  }));
+  CHECK(now.chunks_open == 0);
+}
+
+TEST_CASE("a frozen client loses what it held, and finds its way back when it thaws") {
+  World world;
+  ClientProcess client("publish", world.node());
+  REQUIRE(client.WaitFor("published", 50));
+  client.process().Signal(SIGSTOP);
+  CHECK(Eventually(Scaled(absl::Seconds(10)),
+                   [&] { return world.node().Account().chunks_open == 0; }));
+  client.process().Signal(SIGCONT);
+  CHECK(client.WaitFor("published", 50));
+  CHECK(client.process().Running());
+}
+
+TEST_CASE("a client killed with big answers on their way takes nobody with it") {
+  World world;
+  VerifyingLoad load(world.questions, 1, absl::Seconds(5),
+                     AskThroughClient(world.cluster.endpoint()));
+  REQUIRE(load.WaitForAnswers(5, Scaled(absl::Seconds(20))));
+  for (int i = 0; i < 3; ++i) {
+    ClientProcess client("attend", world.node());
+    REQUIRE(client.WaitFor("answered", 2));
+    client.process().Kill();
+  }
+  CHECK(load.WaitForAnswers(20, Scaled(absl::Seconds(20))));
+  const Tally tally = load.Stop();
+  CAPTURE(tally);
+  CHECK(tally.wrong == 0);
+  CHECK(tally.failed() == 0);
+  CHECK(world.node().process().Running());
+}
+
+TEST_CASE("clients that come and go leave no descriptor, thread or session behind") {
+  World world;
+  // What the first visitors make the daemon allocate for good.
+  {
+    ClientProcess client("visit", world.node());
+    REQUIRE(client.WaitFor("visited", 10));
+  }
+  Eventually(Scaled(absl::Seconds(10)), [&] { return world.node().Account().sessions == 0; });
+  const Accounting before = world.node().Account();
+  const ProcessUse use_before = world.node().process().Use();
+  {
+    ClientProcess one("visit", world.node());
+    ClientProcess other("visit", world.node());
+    REQUIRE(one.WaitFor("visited", 40));
+    REQUIRE(other.WaitFor("visited", 40));
+    CHECK(one.Count("error") == 0);
+    CHECK(other.Count("error") == 0);
+  }
+  world.WaitForAccounting(before, absl::Seconds(10));
+  ProcessUse use;
+  Eventually(Scaled(absl::Seconds(10)), [&] {
+    use = world.node().process().Use();
+    return use.fds <= use_before.fds + 4;
+  });
+  CHECK(use.fds <= use_before.fds + 4);
+  CHECK(use.threads <= use_before.threads + 2);
+  CHECK(use.rss_bytes < use_before.rss_bytes + (16 << 20) * (BuiltWithSanitizer() ? 8 : 1));
+}
+
+TEST_CASE("a flood of one session is bounded, and another session is answered meanwhile") {
+  World world({.limits = "inflight_per_session: 4", .liveness = kPatientLiveness});
+  VerifyingLoad load(world.questions, 1, absl::Seconds(10),
+                     AskThroughClient(world.cluster.endpoint()));
+  REQUIRE(load.WaitForAnswers(5, Scaled(absl::Seconds(20))));
+  load.Reset();
+
+  RawRequester flooder(world.cluster.endpoint(), {.name = "flooder"});
+  const std::vector<Bf16>& rows = world.questions[0].rows;
+  std::vector<uint64_t> ids;
+  for (int i = 0; i < 2000; ++i) {
+    ids.push_back(PostAttend(
+        flooder, {.heads = 8, .tokens = 2, .parts = {{world.chunk.id, kTokens}}, .rows = rows}));
+  }
+  uint64_t answered = 0;
+  uint64_t refused = 0;
+  for (const uint64_t id : ids) {
+    const auto reply = flooder.Await(id, Scaled(absl::Seconds(20)));
+    REQUIRE(reply.ok());
+    answered += reply->code() == wire::Code::kOk;
+    refused += reply->code() == wire::Code::kResourceExhausted;
+  }
+  CHECK(answered + refused == ids.size());
+  CHECK(answered > 0);
+  CHECK(refused > 0);
+  CHECK(load.WaitForAnswers(10, Scaled(absl::Seconds(20))));
+  const Tally tally = load.Stop();
+  CAPTURE(tally);
+  CHECK(tally.wrong == 0);
+  CHECK(tally.failed() == 0);
+}
+
+TEST_CASE("more sessions than the limit are refused by name") {
+  World world({.limits = "sessions: 3", .liveness = kPatientLiveness});
+  Eventually(Scaled(absl::Seconds(5)), [&] { return world.node().Account().sessions == 0; });
+  RawRequester one(world.cluster.endpoint());
+  RawRequester two(world.cluster.endpoint());
+  RawRequester three(world.cluster.endpoint());
+  v1::OpenRequest request = {};
+  request.set_worker_address("nowhere");
+  request.set_protocol_version(wire::kVersion);
+  const auto refused = one.control().Open(request);
+  CHECK(refused.status().code() == absl::StatusCode::kResourceExhausted);
+  CHECK_THAT(std::string(refused.status().message()), Catch::Matchers::Contains("3"));
+}
+
+TEST_CASE("a session that is not renewed ends") {
+  World world({.liveness = kPatientLiveness, .session = "ttl: 1s"});
+  RawRequester requester(world.cluster.endpoint());
+  REQUIRE(Pin(requester, world.chunk.id, 60'000)->text() == "");
+  CHECK(world.node().Account().chunks_pinned == 1);
+  CHECK(Eventually(Scaled(absl::Seconds(5)), [&] {
+    const Accounting now = world.node().Account();
+    return now.sessions == 0 && now.chunks_pinned == 0;
+  }));
+  // The daemon has closed its side: the request is refused, or the connection breaks under it.
+  const auto late = Pin(requester, world.chunk.id, 60'000);
+  INFO(late.status().ToString());
+  CHECK((late.ok() ? late->code() == wire::Code::kUnauthenticated
+                   : absl::IsUnavailable(late.status())));
+}
+
+TEST_CASE("a second SIGTERM ends a daemon that waits for a client that does not read") {
+  Cluster cluster({.liveness = kPatientLiveness, .drain = "timeout: 60s"});
+  ClientProcess client("attend", cluster.node(0));
+  REQUIRE(client.WaitFor("answered", 1));
+  // Frozen while the daemon owes it something.
+  REQUIRE(Eventually(Scaled(absl::Seconds(20)), [&] {
+    client.process().Signal(SIGSTOP);
+    if (cluster.node(0).Account().requests_in_flight > 0) return true;
+    client.process().Signal(SIGCONT);
+    return false;
+  }));
+  cluster.node(0).Terminate();
+  if (!cluster.node(0).process().WaitForEnd(absl::Seconds(1)).has_value()) {
+    cluster.node(0).Terminate();
+  }
+  CHECK(cluster.node(0).process().WaitForEnd(Scaled(absl::Seconds(5))).has_value());
+}
+
+}  // namespace
+}  // namespace latentd::testing
