@@ -62,7 +62,8 @@ bool ReadText(int fd, std::string* text) {
 // Echoes: payloads are received into one of a few buffers that stay put until the answer is sent.
 class EchoPeer {
  public:
-  EchoPeer(Worker* worker, bool may_quit) : worker_(worker), may_quit_(may_quit) {
+  EchoPeer(Worker* worker, const std::string& role)
+      : worker_(worker), may_quit_(role == kQuitRole), sized_(role == kSizedRole) {
     worker_->SetHandler(kPeerAm, [this](IncomingMessage message) { Handle(std::move(message)); });
   }
   void Run(std::unique_ptr<Endpoint> endpoint) {
@@ -98,6 +99,12 @@ class EchoPeer {
   }
 
   void Answer(Echo* echo, std::span<const std::byte> payload) {
+    uint64_t asked = 0;
+    if (sized_ && echo->message.header().size() == sizeof(asked)) {
+      std::memcpy(&asked, echo->message.header().data(), sizeof(asked));
+      if (answer_.size() < asked) answer_.resize(asked);
+      payload = std::span(answer_).first(asked);
+    }
     endpoint_->Send(kPeerAnswerAm, echo->message.header(), payload, [this, echo](absl::Status) {
       echo->message = IncomingMessage();
       free_.push_back(echo);
@@ -113,9 +120,11 @@ class EchoPeer {
 
   Worker* const worker_;
   const bool may_quit_;
+  const bool sized_;
   std::unique_ptr<Endpoint> endpoint_;
   std::deque<Echo> echoes_;
   std::vector<Echo*> free_;
+  std::vector<std::byte> answer_;  // grows before the first answer of its size is under way
   bool quit_ = false;
 };
 
@@ -144,7 +153,7 @@ class EchoPeer {
     Die("no address");
   }
   std::unique_ptr<EchoPeer> echo;
-  if (role != kFloodRole) echo = std::make_unique<EchoPeer>(worker->get(), role == kQuitRole);
+  if (role != kFloodRole) echo = std::make_unique<EchoPeer>(worker->get(), role);
   auto endpoint = (*worker)->Connect(address, [](absl::Status) {});
   if (!endpoint.ok()) Die(endpoint.status().ToString());
   if (echo == nullptr) RunFlood(worker->get(), *std::move(endpoint));

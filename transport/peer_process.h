@@ -19,6 +19,10 @@ inline constexpr char kFloodRole[] = "flood";  // sends 8000-byte messages as fa
 inline constexpr char kQuitRole[] =
     "quit";  // echoes; on the header "quit" closes its endpoint and exits in order
 
+// Receives each kPeerAm message whole and answers with as many bytes as its header, a uint64_t,
+// says.
+inline constexpr char kSizedRole[] = "sized";
+
 inline constexpr unsigned kPeerAm = 1;
 inline constexpr unsigned kPeerAnswerAm = 2;
 

@@ -3,6 +3,7 @@
 #ifndef LATENTD_TRANSPORT_UCX_CONFIG_H_
 #define LATENTD_TRANSPORT_UCX_CONFIG_H_
 
+#include <cstddef>
 #include <functional>
 #include <optional>
 #include <string>
@@ -22,6 +23,12 @@ struct UcxSetting {
 // so: they are the operator's choice in latentd's own configuration.
 std::vector<UcxSetting> UcxSettings(const ContextOptions& options,
                                     const std::function<bool(const std::string&)>& environment);
+
+// The longest header, preamble included, that UCX handles. UCX promises more
+// (ucp_worker_attr_t::max_am_header: what one tcp segment takes), but its zero-copy protocol copies
+// the header into a buffer of UCX_SEG_SIZE without looking, and runs over its end. So we set that
+// size, and keep well below it.
+size_t SafeHeaderBytes(const std::function<bool(const std::string&)>& environment);
 
 // Whether the options name one of UCX's shared-memory transports. Automatic never means them:
 // endpoints that hear of dead peers exclude them by default.

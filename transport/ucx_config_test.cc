@@ -24,6 +24,7 @@ TEST_CASE("automatic transports leave the choice to UCX") {
   CHECK(settings.count("TLS") == 0);
   CHECK(settings.count("POSIX_ERROR_HANDLING") == 0);
   CHECK(settings.at("KEEPALIVE_INTERVAL") == "1s");
+  CHECK(settings.at("TCP_TX_SEG_SIZE") == "256K");
 }
 
 TEST_CASE("named transports are asked for, with CUDA where device memory is used") {
@@ -49,6 +50,13 @@ TEST_CASE("what the environment sets is left alone, except for transports that a
   CHECK(settings.count("POSIX_ERROR_HANDLING") == 0);
   CHECK(settings.at("SYSV_ERROR_HANDLING") == "y");
   CHECK(settings.at("TLS") == "shm");
+}
+
+TEST_CASE("the longest header fits the buffers that are asked for") {
+  const auto none = [](const std::string&) { return false; };
+  CHECK(Settings({}).at("SEG_SIZE") == "32K");
+  CHECK(SafeHeaderBytes(none) < 32 << 10);
+  CHECK(SafeHeaderBytes([](const std::string& name) { return name == "SEG_SIZE"; }) < 8 << 10);
 }
 
 }  // namespace

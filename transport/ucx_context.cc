@@ -12,11 +12,12 @@
 namespace latentd {
 namespace {
 
+bool InEnvironment(const std::string& name) {
+  return std::getenv(absl::StrCat("UCX_", name).c_str()) != nullptr;
+}
+
 absl::Status ApplySettings(const ContextOptions& options, ucp_config_t* config) {
-  const auto in_environment = [](const std::string& name) {
-    return std::getenv(absl::StrCat("UCX_", name).c_str()) != nullptr;
-  };
-  for (const UcxSetting& setting : UcxSettings(options, in_environment)) {
+  for (const UcxSetting& setting : UcxSettings(options, InEnvironment)) {
     const ucs_status_t status =
         ucp_config_modify(config, setting.name.c_str(), setting.value.c_str());
     if (status != UCS_OK && setting.required) {
@@ -48,7 +49,7 @@ absl::StatusOr<std::shared_ptr<Context>> Context::Create(const ContextOptions& o
     return FromUcx(status, absl::StrCat("initialising UCX with transports {",
                                         absl::StrJoin(options.transports, ","), "}"));
   }
-  return std::make_shared<UcxContext>(handle, options);
+  return std::make_shared<UcxContext>(handle, options, SafeHeaderBytes(InEnvironment));
 }
 
 UcxContext::~UcxContext() { ucp_cleanup(handle_); }

@@ -23,8 +23,11 @@ struct RegisteredRange {
 
 class UcxContext : public Context, public std::enable_shared_from_this<UcxContext> {
  public:
-  UcxContext(ucp_context_h handle, const ContextOptions& options)
-      : handle_(handle), cuda_(options.cuda), shared_memory_(UsesSharedMemory(options)) {}
+  UcxContext(ucp_context_h handle, const ContextOptions& options, size_t safe_header_bytes)
+      : handle_(handle),
+        safe_header_bytes_(safe_header_bytes),
+        cuda_(options.cuda),
+        shared_memory_(UsesSharedMemory(options)) {}
   ~UcxContext() override;
   UcxContext(const UcxContext&) = delete;
   UcxContext& operator=(const UcxContext&) = delete;
@@ -35,6 +38,7 @@ class UcxContext : public Context, public std::enable_shared_from_this<UcxContex
 
   ucp_context_h handle() const { return handle_; }
   bool cuda() const { return cuda_; }
+  size_t safe_header_bytes() const { return safe_header_bytes_; }
 
   // Changes whenever a range comes or goes: workers keep a copy of the ranges and look here,
   // without a lock, whether it is still good.
@@ -45,6 +49,7 @@ class UcxContext : public Context, public std::enable_shared_from_this<UcxContex
   void Unregister(ucp_mem_h memh);
 
   const ucp_context_h handle_;
+  const size_t safe_header_bytes_;
   const bool cuda_;
   const bool shared_memory_;
   std::atomic<uint64_t> ranges_version_{0};

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <utility>
@@ -79,7 +80,8 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(std::shared_ptr<Context> 
   std::string address =
       WrapAddress({reinterpret_cast<const char*>(attributes.address), attributes.address_length});
   ucp_worker_release_address(handle, attributes.address);
-  auto core = std::make_unique<UcxCore>(ucx_context, handle, attributes.max_am_header);
+  const size_t max_header = std::min(attributes.max_am_header, ucx_context->safe_header_bytes());
+  auto core = std::make_unique<UcxCore>(ucx_context, handle, max_header);
 
   int event_fd = -1;
   status = ucp_worker_get_efd(handle, &event_fd);
