@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -116,7 +117,10 @@ class UcxClient final : public Client {
     while (!stop()) {
       if (Progress()) {
         idle_since_ns = SteadyNanos();
-      } else if (SteadyNanos() - idle_since_ns >= spin_ns && Arm()) {
+      } else if (SteadyNanos() - idle_since_ns < spin_ns) {
+        // The holder may be on this very core, woken by our request and waiting for us to let go.
+        std::this_thread::yield();
+      } else if (Arm()) {
         waiter_->Wait();
       }
     }

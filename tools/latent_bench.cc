@@ -19,6 +19,7 @@ namespace {
 struct Flags {
   ConnectionFlags connection;
   std::vector<std::string> transports;
+  double spin_us = 50;
   std::string json_file;
   // replay
   std::vector<std::string> traces;
@@ -53,6 +54,10 @@ void AddFlags(CLI::App& app, Flags* flags) {
                  "UCX transports, such as tcp; default: what UCX finds")
       ->default_str("")
       ->delimiter(',');
+  app.add_option("--spin", flags->spin_us,
+                 "poll this long before sleeping while waiting for answers")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("MICROSECONDS");
   app.add_option("--json", flags->json_file,
                  "write the results to this file too; - is stdout, instead of the tables")
       ->type_name("FILE");
@@ -99,7 +104,8 @@ absl::StatusOr<std::unique_ptr<Client>> ConnectTo(const Flags& flags) {
                                  .tls = flags.connection.tls,
                                  .transports = flags.transports,
                                  .connect_timeout = absl::Seconds(flags.connection.timeout_s),
-                                 .call_timeout = absl::Seconds(flags.connection.timeout_s)});
+                                 .call_timeout = absl::Seconds(flags.connection.timeout_s),
+                                 .spin = absl::Microseconds(flags.spin_us)});
   if (!client.ok()) return client.status();
   const std::string_view held = RecordFormatName((*client)->layout().record_format);
   if (!flags.record.empty() && flags.record != held) {
