@@ -204,6 +204,8 @@ Cluster::~Cluster() {
       FAIL_CHECK(node->id() << " ended by itself");
     }
     node->Thaw();
+    // A stopping daemon waits a second for connections whose clients do not turn, as this one.
+    node->control() = Control(node->endpoint());
     node->process().Signal(SIGTERM);
   }
   const absl::Time end = absl::Now() + Scaled(absl::Seconds(15));
