@@ -55,6 +55,7 @@ class AttendOperation final : public Operation {
 
   uint32_t initial_items() const override { return initial_items_; }
   Slot SlotOf(uint32_t item) const override { return pieces_[item].chunk.slot(); }
+  bool any_holder() const override { return true; }
 
   absl::Status Build(const Target& target, std::span<const uint32_t> items,
                      std::vector<Built>* built) override {

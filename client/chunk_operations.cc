@@ -71,6 +71,8 @@ class PublishOperation final : public RangeOperation {
                    std::span<const std::byte> records, DoneCallback done)
       : RangeOperation(range, record_bytes, std::move(done)), records_(records) {}
 
+  bool any_holder() const override { return false; }
+
  private:
   void Fill(const Slice& slice, Outgoing* out) const override {
     out->opcode = wire::Opcode::kPublish;
@@ -87,6 +89,7 @@ class FetchOperation final : public RangeOperation {
                  DoneCallback done)
       : RangeOperation(range, record_bytes, std::move(done)), records_(records) {}
 
+  bool any_holder() const override { return true; }
   absl::Status OnAnswer(std::span<const uint32_t> items, uint32_t, bool,
                         ExchangeResult result) override {
     const Slice& slice = slices_[items[0]];
@@ -117,6 +120,7 @@ class SealOperation final : public Operation {
 
   uint32_t initial_items() const override { return 1; }
   Slot SlotOf(uint32_t) const override { return slot_; }
+  bool any_holder() const override { return false; }
   absl::Status Build(const Target&, std::span<const uint32_t>, std::vector<Built>* built) override {
     Built out;
     out.items.push_back(0);
@@ -150,6 +154,7 @@ class IdsOperation final : public Operation {
 
   uint32_t initial_items() const override { return static_cast<uint32_t>(chunks_.size()); }
   Slot SlotOf(uint32_t item) const override { return chunks_[item].slot(); }
+  bool any_holder() const override { return opcode_ == wire::Opcode::kStat; }
 
   absl::Status Build(const Target& target, std::span<const uint32_t> items,
                      std::vector<Built>* built) override {
@@ -226,6 +231,7 @@ class EchoOperation final : public Operation {
 
   uint32_t initial_items() const override { return 1; }
   Slot SlotOf(uint32_t) const override { return Slot{}; }
+  bool any_holder() const override { return false; }
   const Holder* fixed_holder() const override { return &holder_; }
   absl::Status Build(const Target&, std::span<const uint32_t>, std::vector<Built>* built) override {
     Built out;
@@ -271,6 +277,7 @@ class FailedOperation final : public Operation {
 
   uint32_t initial_items() const override { return 0; }
   Slot SlotOf(uint32_t) const override { return Slot{}; }
+  bool any_holder() const override { return false; }
   absl::Status Build(const Target&, std::span<const uint32_t>, std::vector<Built>*) override {
     return status_;
   }

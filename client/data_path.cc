@@ -57,9 +57,12 @@ void DataPath::SetSession(const SessionInfo& session) {
   if (!node.links.empty() && node.session.token == session.token) {
     node.in_doubt = false;
     for (auto& link : node.links) {
+      if (link->state != LaneLink::State::kFailed) continue;
       // Exchanges of the failed link keep the old one.
-      if (link->state == LaneLink::State::kFailed)
-        link = std::make_shared<LaneLink>(session, link->lane, options_.liveness);
+      link = std::make_shared<LaneLink>(session, link->lane, options_.liveness);
+      // The daemon's control plane lives; whether its lane does, HELLO tells.
+      link->recovering = true;
+      Greet(link);
     }
     return;
   }
@@ -85,6 +88,14 @@ void DataPath::DropSession(const NodeId& id, const absl::Status& why) {
 const SessionInfo* DataPath::FindSession(const NodeId& id) const {
   const auto found = nodes_.find(id);
   return found == nodes_.end() || found->second.in_doubt ? nullptr : &found->second.session;
+}
+
+bool DataPath::InDoubt(const NodeId& id) const {
+  const auto found = nodes_.find(id);
+  if (found == nodes_.end()) return false;
+  const auto recovering = [](const auto& link) { return link->recovering; };
+  const auto& links = found->second.links;
+  return found->second.in_doubt || std::any_of(links.begin(), links.end(), recovering);
 }
 
 std::optional<TokenBits> DataPath::DoubtedToken(const NodeId& id) const {

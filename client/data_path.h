@@ -55,6 +55,8 @@ class DataPath {
   void DropSession(const NodeId& node, const absl::Status& why);
   // Null while there is none, or its connection broke and nobody has asked since.
   const SessionInfo* FindSession(const NodeId& node) const;
+  // It was lost, and nothing has been heard from it since: ask others if there are any.
+  bool InDoubt(const NodeId& node) const;
   // The token of the session that is in doubt, if there is one.
   std::optional<TokenBits> DoubtedToken(const NodeId& node) const;
   // REQUIRES: a session.

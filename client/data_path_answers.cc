@@ -182,6 +182,7 @@ void DataPath::Greeted(LaneLink& link, const ExchangeResult& result) {
     return;
   }
   link.state = LaneLink::State::kBound;
+  link.recovering = false;
   for (const auto& known : nodes_.at(link.node).links) {
     if (known.get() == &link) to_pump_.push_back(known);
   }

@@ -1,6 +1,7 @@
 #include "client/dispatcher.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -46,11 +47,18 @@ std::optional<NodeId> Dispatcher::Choose(const Operation& operation, uint32_t it
     if (excluded(fixed->node)) return std::nullopt;
     return fixed->node;
   }
+  const std::span<const NodeIndex> holders = table_->HoldersOf(operation.SlotOf(item));
+  if (!operation.any_holder()) {
+    const NodeId& primary = table_->node(holders.front()).id;
+    if (excluded(primary)) return std::nullopt;
+    return primary;
+  }
   std::optional<NodeId> last_resort;
-  for (const NodeIndex index : table_->HoldersOf(operation.SlotOf(item))) {
+  for (const NodeIndex index : holders) {
     const NodeInfo& node = table_->node(index);
     if (excluded(node.id)) continue;
-    if (node.state != NodeState::kDown) return node.id;
+    // A holder that was just lost may be back, but finding out takes time: others come first.
+    if (node.state != NodeState::kDown && !path_->InDoubt(node.id)) return node.id;
     if (!last_resort.has_value()) last_resort = node.id;
   }
   return last_resort;
@@ -71,6 +79,7 @@ void Dispatcher::Launch(Work work) {
       EndEntry(work.operation, *entry, absl::UnavailableError("no holder is left to ask"));
       return;
     }
+    if (entry->operation->any_holder()) CallBackLost(entry->operation->SlotOf(item), *node);
     auto found = std::find_if(by_node.begin(), by_node.end(),
                               [&](const auto& b) { return b.first == *node; });
     if (found == by_node.end()) found = by_node.insert(by_node.end(), {*node, {}});
@@ -137,6 +146,17 @@ void Dispatcher::SendTo(Entry& entry, const SessionInfo& session, uint32_t lane,
                                       entry.deadline_ns, reuse_id);
     entry.exchanges.push_back(id);
     exchanges_[id] = std::move(part);
+  }
+}
+
+// Others stand in for a holder that was lost; it is called back all the same, now and then.
+void Dispatcher::CallBackLost(Slot slot, const NodeId& chosen) {
+  for (const NodeIndex index : table_->HoldersOf(slot)) {
+    const NodeId& node = table_->node(index).id;
+    if (node == chosen) return;
+    const auto failure = failures_.find(node);
+    const bool failed_lately = failure != failures_.end() && failure->second.until_ns > now_ns_;
+    if (!failed_lately && path_->DoubtedToken(node).has_value()) AskForSession(node);
   }
 }
 

@@ -82,6 +82,7 @@ class Dispatcher {
   void Launch(Work work);
   void LaunchAt(Entry& entry, const NodeId& node, Work work);
   void SendTo(Entry& entry, const SessionInfo& session, uint32_t lane, Work work);
+  void CallBackLost(Slot slot, const NodeId& chosen);
   void AskForSession(const NodeId& node);
   void Park(Entry& entry, Work work);
   void WakeParked();

@@ -1,4 +1,4 @@
-// `example HOST:PORT`: publishes a chunk of random records, seals it, attends it, prints the answer.
+// `example HOST:PORT`: publishes a chunk of random records, seals it, attends it, prints what came.
 // answer.
 #include <iostream>
 #include <random>

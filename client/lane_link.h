@@ -45,6 +45,8 @@ class LaneLink {
   const Generation generation;
 
   State state = State::kIdle;
+  // It stands in for a link that failed and has not heard from its peer yet.
+  bool recovering = false;
   absl::Status failure;  // of a failed link
   std::unique_ptr<Endpoint> endpoint;
   std::deque<uint64_t> waiting;  // exchange ids, in order

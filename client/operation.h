@@ -47,6 +47,8 @@ class Operation {
   // Items 0 to initial_items() - 1 are what the call consists of; with none it is done at once.
   virtual uint32_t initial_items() const = 0;
   virtual Slot SlotOf(uint32_t item) const = 0;
+  // Whether any holder of a slot will do. What changes a chunk goes to the slot's primary only.
+  virtual bool any_holder() const = 0;
   // The one holder that will do, whatever the table says; null for all but measurements.
   virtual const Holder* fixed_holder() const { return nullptr; }
 

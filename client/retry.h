@@ -37,7 +37,7 @@ struct Failure {
   absl::Status status;
   Epoch sent_epoch{};         // of the table that the request was placed by
   Epoch holder_epoch{};       // of WRONG_EPOCH
-  bool other_holder = false;  // every chunk of the work has a holder that has not failed it
+  bool other_holder = false;  // there is another that may be asked, for every chunk of the work
 };
 
 enum class NextStep : uint8_t {

@@ -1,0 +1,247 @@
+// What a client does when holders refuse, disagree, hang, restart or go.
+#include <cmath>
+
+#include "absl/time/clock.h"
+#include "client/testing/fixture.h"
+#include "transport/errors.h"
+
+namespace latentd::testing {
+namespace {
+
+using Catch::Matchers::Contains;
+using wire::Opcode;
+
+TEST_CASE("a stale table is refreshed and the query follows the chunk") {
+  Pair pair;
+  const auto client = ConnectTo(pair.a);
+  pair.a.SetScript([](const ParsedRequest&) {
+    return FakeAnswer{.status = WrongEpochError("stale"), .epoch = 2};
+  });
+  pair.b.SetScript(AnswerAttendWith(3));
+  pair.Place(2, {{1}, {1}});
+  Query query({kFirst});
+  const auto answer = client->Attend(query.args(), kLong);
+  INFO(answer.status().ToString());
+  REQUIRE(answer.ok());
+  CHECK(answer->holders[0].node == "node-b");
+  CHECK(answer->holders[0].retried);
+  CHECK(client->table()->epoch() == Epoch{2});
+  CHECK(pair.a.requests(Opcode::kAttend) == 1);
+}
+
+TEST_CASE("a holder that never agrees about the table is asked twice at most") {
+  FakeDaemon daemon;
+  daemon.SetScript([](const ParsedRequest&) {
+    return FakeAnswer{.status = WrongEpochError("behind"), .epoch = 0};
+  });
+  const auto client = ConnectTo(daemon);
+  Query query({kFirst});
+  CHECK(IsWrongEpoch(client->Attend(query.args(), kLong).status()));
+  CHECK(daemon.requests(Opcode::kAttend) == 2);
+}
+
+TEST_CASE("a daemon that restarted is given a new session") {
+  FakeDaemon daemon;
+  daemon.SetScript(AnswerAttendWith(1));
+  const auto client = ConnectTo(daemon);
+  Query query({kFirst});
+  REQUIRE(client->Attend(query.args(), kLong).ok());
+  daemon.ForgetSessions();
+  // The connection may break before the token is refused: then the first call says so.
+  absl::Status status = client->Attend(query.args(), kLong).status();
+  if (absl::IsUnavailable(status)) status = client->Attend(query.args(), kLong).status();
+  CHECK(status == absl::OkStatus());
+  CHECK(daemon.sessions_opened() == 2);
+}
+
+TEST_CASE("a cache that is gone is NOT_FOUND") {
+  FakeDaemon daemon;
+  const auto client = ConnectTo(daemon);
+  daemon.SetScript(
+      [](const ParsedRequest&) { return FakeAnswer{.status = WrongGenerationError("new life")}; });
+  Query query({kFirst});
+  CHECK(absl::IsNotFound(client->Attend(query.args(), kLong).status()));
+  CHECK(daemon.requests(Opcode::kAttend) == 1);
+  daemon.SetScript(AnswerAttendWith(1));
+  CHECK(client->Attend(query.args(), kLong).ok());
+  CHECK(daemon.sessions_opened() == 2);
+}
+
+TEST_CASE("a hung holder fails its calls long before their deadline") {
+  FakeDaemon daemon;
+  daemon.SetScript(AnswerAttendWith(1));
+  const auto client = ConnectTo(daemon);
+  Query query({kFirst});
+  REQUIRE(client->Attend(query.args(), kLong).ok());
+  daemon.Freeze(true);
+  const absl::Time start = absl::Now();
+  const absl::Status status = client->Attend(query.args(), kLong).status();
+  CHECK(absl::IsUnavailable(status));
+  CHECK_THAT(std::string(status.message()), Contains("node-a"));
+  CHECK(absl::Now() - start < absl::Seconds(5));
+  daemon.Freeze(false);
+  absl::Status again;
+  for (int i = 0; i < 20; ++i) {
+    again = client->Attend(query.args(), kLong).status();
+    if (again.ok()) break;
+    absl::SleepFor(absl::Milliseconds(50));
+  }
+  CHECK(again == absl::OkStatus());
+}
+
+TEST_CASE("a call ends at its deadline and its late answer is dropped") {
+  FakeDaemon daemon;
+  daemon.SetScript(AnswerAttendWith(1));
+  const auto client = ConnectTo(daemon);
+  Query query({kFirst});
+  REQUIRE(client->Attend(query.args(), kLong).ok());
+  daemon.Hold(true);
+  query.lse[0] = 77;
+  const absl::Time start = absl::Now();
+  CHECK(absl::IsDeadlineExceeded(client->Attend(query.args(), absl::Milliseconds(100)).status()));
+  CHECK(absl::Now() - start >= absl::Milliseconds(100));
+  CHECK(absl::Now() - start < absl::Seconds(2));
+  daemon.Release();
+  const absl::Time give_up = absl::Now() + absl::Seconds(5);
+  client->RunUntil([&] {
+    return client->counters().late_answers > 0 || absl::Now() > give_up ||
+           (client->Progress(), false);
+  });
+  CHECK(client->counters().late_answers == 1);
+  CHECK(query.lse[0] == 77);
+}
+
+TEST_CASE("another holder is asked when the first is gone") {
+  Pair pair;
+  pair.Place(1, {{0, 1}, {1, 0}});
+  pair.b.SetScript(AnswerAttendWith(3));
+  const auto client = ConnectTo(pair.a);
+  pair.a.SetScript([](const ParsedRequest&) {
+    return FakeAnswer{.status = absl::UnavailableError("draining")};
+  });
+  Query query({kFirst, kSecond});
+  const auto answer = client->Attend(query.args(), kLong);
+  INFO(answer.status().ToString());
+  REQUIRE(answer.ok());
+  // Two requests, each over its own chunk: nothing is merged twice.
+  CHECK(answer->holders.size() == 2);
+  CHECK(query.lse[0] == Approx(std::log(2.0)));
+  CHECK(pair.b.requests(Opcode::kAttend) == 2);
+}
+
+TEST_CASE("without another holder a holder that is gone is UNAVAILABLE") {
+  Pair pair;
+  pair.a.SetScript(AnswerAttendWith(1));
+  pair.b.SetScript([](const ParsedRequest&) {
+    return FakeAnswer{.status = absl::UnavailableError("draining")};
+  });
+  const auto client = ConnectTo(pair.a);
+  Query query({kFirst, kSecond});
+  const absl::Status status = client->Attend(query.args(), kLong).status();
+  CHECK(absl::IsUnavailable(status));
+  CHECK_THAT(std::string(status.message()), Contains("node-b") && Contains("draining"));
+}
+
+TEST_CASE("best effort does without holders that are gone, and names the chunks") {
+  Pair pair;
+  pair.a.SetScript(AnswerAttendWith(1));
+  pair.b.SetScript([](const ParsedRequest&) {
+    return FakeAnswer{.status = absl::UnavailableError("draining")};
+  });
+  const auto client = ConnectTo(pair.a);
+  Query query({kFirst, kSecond}, /*tolerate=*/true);
+  const auto answer = client->Attend(query.args(), kLong);
+  REQUIRE(answer.ok());
+  CHECK(query.out_value() == 1);
+  REQUIRE(answer->missing.size() == 1);
+  CHECK(answer->missing[0].id == kSecond);
+  CHECK(answer->missing[0].reason == absl::StatusCode::kUnavailable);
+}
+
+TEST_CASE("what a holder lists as missing is told") {
+  FakeDaemon daemon;
+  daemon.SetScript([](const ParsedRequest& request) {
+    FakeAnswer answer = AnswerAttendWith(1)(request);
+    answer.missing = {{.chunk_hi = kFirst.hi,
+                       .chunk_lo = kFirst.lo,
+                       .code = static_cast<uint16_t>(wire::Code::kNotFound)}};
+    return answer;
+  });
+  const auto client = ConnectTo(daemon);
+  Query tolerant({kFirst}, /*tolerate=*/true);
+  const auto answer = client->Attend(tolerant.args(), kLong);
+  REQUIRE(answer.ok());
+  REQUIRE(answer->missing.size() == 1);
+  CHECK(answer->missing[0].reason == absl::StatusCode::kNotFound);
+  // Not asked for: not taken for an answer.
+  Query strict({kFirst});
+  CHECK(absl::IsInternal(client->Attend(strict.args(), kLong).status()));
+}
+
+TEST_CASE("a refusal comes with its hint") {
+  FakeDaemon daemon;
+  daemon.SetScript([](const ParsedRequest&) {
+    return FakeAnswer{
+        .status = WithRetryAfter(absl::ResourceExhaustedError("full"), absl::Milliseconds(7))};
+  });
+  const auto client = ConnectTo(daemon);
+  Query query({kFirst});
+  const absl::Status status = client->Attend(query.args(), kLong).status();
+  CHECK(absl::IsResourceExhausted(status));
+  CHECK(RetryAfter(status) == absl::Milliseconds(7));
+}
+
+TEST_CASE("an answer that holds no log-sum-exp is an error") {
+  FakeDaemon daemon;
+  daemon.SetScript([](const ParsedRequest& request) {
+    FakeAnswer answer = AnswerAttendWith(1)(request);
+    std::fill(answer.payload.begin(), answer.payload.end(), std::byte{0xff});
+    return answer;
+  });
+  const auto client = ConnectTo(daemon);
+  Query query({kFirst});
+  CHECK(absl::IsInternal(client->Attend(query.args(), kLong).status()));
+}
+
+TEST_CASE("while a holder hangs, others answer in its place at once") {
+  Pair pair;
+  pair.Place(1, {{0, 1}});
+  pair.a.SetScript(AnswerAttendWith(1));
+  pair.b.SetScript(AnswerAttendWith(3));
+  const auto client = ConnectTo(pair.b);
+  Query query({kFirst});
+  REQUIRE(client->Attend(query.args(), kLong).ok());
+  CHECK(query.out_value() == 1);
+  pair.a.Freeze(true);
+  REQUIRE(client->Attend(query.args(), kLong).ok());  // after it was given up
+  CHECK(query.out_value() == 3);
+  const absl::Time start = absl::Now();
+  REQUIRE(client->Attend(query.args(), kLong).ok());
+  CHECK(absl::Now() - start < absl::Milliseconds(200));
+  pair.a.Freeze(false);
+  const absl::Time give_up = absl::Now() + absl::Seconds(10);
+  while (query.out_value() != 1 && absl::Now() < give_up) {
+    REQUIRE(client->Attend(query.args(), kLong).ok());
+  }
+  CHECK(query.out_value() == 1);
+}
+
+TEST_CASE("what changes a chunk is never sent to a second holder") {
+  Pair pair;
+  pair.Place(1, {{0, 1}});
+  const auto client = ConnectTo(pair.b);
+  pair.a.SetScript([](const ParsedRequest&) {
+    return FakeAnswer{.status = absl::UnavailableError("draining")};
+  });
+  const std::vector<std::byte> records(2 * FakeDaemon::TestLayout().record_bytes());
+  CHECK(absl::IsUnavailable(
+      client->Publish({.chunk = kFirst, .layers = 2, .tokens = 1}, records, kLong)));
+  CHECK(absl::IsUnavailable(client->Seal(kFirst, 1, 0, kLong)));
+  CHECK(absl::IsUnavailable(client->Pin({&kFirst, 1}, absl::Seconds(1), kLong)));
+  CHECK(pair.b.requests(Opcode::kPublish) + pair.b.requests(Opcode::kSeal) +
+            pair.b.requests(Opcode::kPin) ==
+        0);
+}
+
+}  // namespace
+}  // namespace latentd::testing
