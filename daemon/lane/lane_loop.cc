@@ -69,7 +69,8 @@ bool LaneImpl::Turn(absl::Time now) {
   bool busy = mailbox_->Run();
   for (int round = 0; round < kProgressRounds && worker_->Progress() > 0; ++round) busy = true;
   done_.clear();
-  busy |= engine_->Turn(now, done_);
+  // The time after the messages that just came, so that none seems to be computed before it came.
+  busy |= engine_->Turn(SteadyNow(), done_);
   if (!done_.empty()) {
     const absl::Time after = SteadyNow();
     for (const EngineDone& done : done_) OnComputed(done, after);

@@ -59,15 +59,14 @@ absl::Status LaneImpl::Bind(const SessionPtr& session, uint64_t sender, absl::Ti
     }
     session->endpoint = *std::move(endpoint);
   }
+  Heard(*session, now);
+  if (session->sender == sender) return absl::OkStatus();  // said twice
   // A client that reconnects says HELLO again from another sender: its latest voice counts.
-  if (session->sender != sender) {
-    const auto old = by_sender_.find(session->sender);
-    if (old != by_sender_.end() && old->second == session) by_sender_.erase(old);
-    session->sender = sender;
-  }
+  const auto old = by_sender_.find(session->sender);
+  if (old != by_sender_.end() && old->second == session) by_sender_.erase(old);
+  session->sender = sender;
   by_sender_[sender] = session;
   session->state = LaneSession::State::kBound;
-  Heard(*session, now);
   std::string transports = session->endpoint->Transports();
   spdlog::info("lane {}: session {} connected by {}", options_.index, session->grant.client_name,
                transports);
