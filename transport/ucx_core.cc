@@ -13,6 +13,7 @@ namespace latentd {
 namespace {
 
 constexpr size_t kMaxShunned = 4096;
+constexpr uint32_t kMaxSkippedConnections = 256;
 // How long a worker that is destroyed waits for UCX to hand back what is in flight. Cancelling
 // takes microseconds.
 constexpr std::chrono::seconds kShutdownLimit(2);
@@ -44,8 +45,12 @@ void Unlink(Node** head, Node* node) {
 
 }  // namespace
 
-UcxCore::UcxCore(std::shared_ptr<UcxContext> context, ucp_worker_h handle, size_t max_am_header)
-    : context_(std::move(context)), handle_(handle), scratch_(max_am_header) {}
+UcxCore::UcxCore(std::shared_ptr<UcxContext> context, ucp_worker_h handle, uint64_t worker_id,
+                 size_t max_am_header)
+    : context_(std::move(context)),
+      handle_(handle),
+      worker_id_(worker_id),
+      scratch_(max_am_header) {}
 
 UcxCore::~UcxCore() {
   for (const auto& state : endpoints_) {
@@ -152,23 +157,47 @@ absl::Status UcxCore::SetHandler(unsigned am_id, MessageHandler handler) {
 
 absl::StatusOr<std::shared_ptr<EndpointState>> UcxCore::Connect(
     std::string_view ucx_address, std::function<void(absl::Status)> failed) {
+  ucp_worker_address_attr_t peer = {};
+  peer.field_mask = UCP_WORKER_ADDRESS_ATTR_FIELD_UID;
+  if (const ucs_status_t status = ucp_worker_address_query(
+          reinterpret_cast<ucp_address_t*>(const_cast<char*>(ucx_address.data())), &peer);
+      status != UCS_OK) {
+    return FromUcx(status, "reading a peer's address");
+  }
+  uint32_t& connection = connections_[peer.worker_uid];
+  // Answering a message: its endpoint is the one to be paired with (see Preamble). Endpoints to get
+  // into step are made and closed at once. The bound is for peers that lie.
+  if (handling_ != nullptr && handling_->worker == peer.worker_uid &&
+      handling_->connection > connection &&
+      handling_->connection - connection <= kMaxSkippedConnections) {
+    while (connection < handling_->connection) {
+      auto skipped = std::make_shared<EndpointState>();
+      skipped->core = this;
+      if (CreateEndpoint(ucx_address, skipped.get()) != UCS_OK) break;
+      ++connection;
+      Close(skipped);
+    }
+  }
   auto state = std::make_shared<EndpointState>();
   state->core = this;
-  state->sender = RandomSender();
+  state->preamble = {.sender = RandomSender(), .worker = worker_id_, .connection = connection++};
   state->on_failure = std::move(failed);
+  if (const ucs_status_t status = CreateEndpoint(ucx_address, state.get()); status != UCS_OK) {
+    return FromUcx(status, "connecting to a peer");
+  }
+  endpoints_.insert(state);
+  return state;
+}
 
+ucs_status_t UcxCore::CreateEndpoint(std::string_view ucx_address, EndpointState* state) {
   ucp_ep_params_t params = {};
   params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
                       UCP_EP_PARAM_FIELD_ERR_HANDLER;
   params.address = reinterpret_cast<const ucp_address_t*>(ucx_address.data());
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
   params.err_handler.cb = &UcxCore::OnEndpointError;
-  params.err_handler.arg = state.get();
-  if (const ucs_status_t status = ucp_ep_create(handle_, &params, &state->ep); status != UCS_OK) {
-    return FromUcx(status, "connecting to a peer");
-  }
-  endpoints_.insert(state);
-  return state;
+  params.err_handler.arg = state;
+  return ucp_ep_create(handle_, &params, &state->ep);
 }
 
 void UcxCore::OnEndpointError(void* arg, ucp_ep_h, ucs_status_t status) {
@@ -203,9 +232,8 @@ void UcxCore::Schedule(SendCallback done, absl::Status status) {
   completions_.push_back({std::move(done), std::move(status)});
 }
 
-std::span<const std::byte> UcxCore::WithPreamble(uint64_t sender,
+std::span<const std::byte> UcxCore::WithPreamble(const Preamble& preamble,
                                                  std::span<const std::byte> header) {
-  const Preamble preamble = {sender};
   std::memcpy(scratch_.data(), &preamble, sizeof(preamble));
   if (!header.empty()) {
     std::memcpy(scratch_.data() + sizeof(preamble), header.data(), header.size());
@@ -222,7 +250,7 @@ void UcxCore::Send(const std::shared_ptr<EndpointState>& state, unsigned am_id,
                                          "message header: got ", header.size(),
                                          " bytes, expected at most ", max_header_bytes())));
   }
-  const auto message = WithPreamble(state->sender, header);
+  const auto message = WithPreamble(state->preamble, header);
   Operation* operation = StartOperation(state, std::move(done));
   ucp_request_param_t param = {};
   param.op_attr_mask =
@@ -247,7 +275,7 @@ void UcxCore::ReplyAndShun(ucp_ep_h reply_ep, uint64_t sender, unsigned am_id,
     }
   }
   if (reply_ep == nullptr || header.size() > max_header_bytes()) return;
-  const auto message = WithPreamble(0, header);
+  const auto message = WithPreamble({.worker = worker_id_}, header);
   Operation* operation = StartOperation(nullptr, [](const absl::Status&) {});
   ucp_request_param_t param = {};
   param.op_attr_mask =

@@ -32,18 +32,29 @@ namespace latentd {
 
 class UcxCore;
 
-// Every message starts with the sender's id: 64 random bits per endpoint. UCX's own handle of a
-// sender is no identity: UCX frees it silently when an unanswered peer disconnects, and the next
-// peer may get the same address.
+// Every message starts with who sent it.
+//
+// `sender` is 64 random bits per endpoint. UCX's own handle of a sender is no identity: UCX frees
+// it silently when an unanswered peer disconnects, and the next peer may get the same address.
+//
+// `connection` counts the endpoints that the sending worker made to this one. UCX pairs the n-th
+// endpoint of one worker with the n-th of the other, dead or alive; when one side has made more (a
+// client that was refused and came back) the pairs are out of step, and an endpoint paired with a
+// dead one sends into the void until keepalive notices, a second later. So an answering worker
+// first gets into step: see Connect.
 struct Preamble {
   uint64_t sender;
+  uint64_t worker;  // UCX's id of the sending worker
+  uint32_t connection;
+  uint32_t reserved;
 };
+static_assert(sizeof(Preamble) == 24);
 
 // States: open (ep set, status OK) -> failed (status set; ep closed after the current UCX call) ->
 // closed (ep null), or open -> closed when the Endpoint is destroyed. There is no way back.
 struct EndpointState : std::enable_shared_from_this<EndpointState> {
   UcxCore* core = nullptr;  // null once the worker is gone
-  uint64_t sender = 0;
+  Preamble preamble = {};   // of its messages
   ucp_ep_h ep = nullptr;
   absl::Status status;
   std::function<void(absl::Status)> on_failure;
@@ -60,7 +71,8 @@ struct Operation {
 
 class UcxCore {
  public:
-  UcxCore(std::shared_ptr<UcxContext> context, ucp_worker_h handle, size_t max_am_header);
+  UcxCore(std::shared_ptr<UcxContext> context, ucp_worker_h handle, uint64_t worker_id,
+          size_t max_am_header);
   // Closes every endpoint and runs the callbacks still owed.
   ~UcxCore();
   UcxCore(const UcxCore&) = delete;
@@ -121,17 +133,23 @@ class UcxCore {
   void StartReceive(const PostponedReceive& receive);
   // The parts of a ucp_request_param_t that tell UCX what memory this is.
   void DescribeMemory(const void* base, size_t bytes, ucp_request_param_t* param);
-  std::span<const std::byte> WithPreamble(uint64_t sender, std::span<const std::byte> header);
+  std::span<const std::byte> WithPreamble(const Preamble& preamble,
+                                          std::span<const std::byte> header);
+  ucs_status_t CreateEndpoint(std::string_view ucx_address, EndpointState* state);
   void ForceClose(EndpointState* state);
   void CloseFailedEndpoints();
   unsigned RunPostponed();
 
   const std::shared_ptr<UcxContext> context_;
   ucp_worker_h handle_;
+  const uint64_t worker_id_;
   bool in_ucx_ = false;
-  std::vector<std::byte> scratch_;  // one message's preamble and header; UCX copies it
+  const Preamble* handling_ = nullptr;  // of the message whose handler is running
+  std::vector<std::byte> scratch_;      // one message's preamble and header; UCX copies it
   absl::flat_hash_map<unsigned, std::unique_ptr<HandlerSlot>> handlers_;
 
+  // How many endpoints were made to each worker: the next one's number, as UCX counts.
+  absl::flat_hash_map<uint64_t, uint32_t> connections_;
   // Open and failed endpoints. A state lives until its ucp_ep is closed: UCX's error callback
   // points to it.
   absl::flat_hash_set<std::shared_ptr<EndpointState>> endpoints_;

@@ -90,7 +90,9 @@ ucs_status_t UcxCore::OnMessage(void* arg, const void* header, size_t header_len
   IncomingMessage::Impl::HandlerScope scope;
   raw->scope = &scope;
   slot->core->Track(raw);
+  slot->core->handling_ = &preamble;
   slot->handler(IncomingMessage(std::move(impl)));
+  slot->core->handling_ = nullptr;
   if (scope.destroyed) return holds_data && !scope.data_released ? UCS_INPROGRESS : UCS_OK;
   raw->scope = nullptr;
   raw->reply_ep = nullptr;

@@ -79,9 +79,13 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(std::shared_ptr<Context> 
   }
   std::string address =
       WrapAddress({reinterpret_cast<const char*>(attributes.address), attributes.address_length});
+  ucp_worker_address_attr_t identity = {};
+  identity.field_mask = UCP_WORKER_ADDRESS_ATTR_FIELD_UID;
+  status = ucp_worker_address_query(attributes.address, &identity);
   ucp_worker_release_address(handle, attributes.address);
   const size_t max_header = std::min(attributes.max_am_header, ucx_context->safe_header_bytes());
-  auto core = std::make_unique<UcxCore>(ucx_context, handle, max_header);
+  auto core = std::make_unique<UcxCore>(ucx_context, handle, identity.worker_uid, max_header);
+  if (status != UCS_OK) return FromUcx(status, "reading a worker's address");
 
   int event_fd = -1;
   status = ucp_worker_get_efd(handle, &event_fd);

@@ -107,7 +107,9 @@ class Worker {
   virtual void SetHandler(unsigned am_id, MessageHandler handler) = 0;
 
   // Makes an endpoint to a peer's address. `on_failure` runs at most once, inside Progress, when
-  // the connection fails.
+  // the connection fails. To answer a peer, call this inside the handler of a message from the
+  // endpoint that is to be answered: the two become one connection. Made elsewhere, an endpoint
+  // may be joined to one that the peer has closed before, and fail a second later.
   virtual absl::StatusOr<std::unique_ptr<Endpoint>> Connect(
       std::string_view peer_address, std::function<void(absl::Status)> on_failure) = 0;
   // Answers a sender that no endpoint was made for (an unauthenticated one) with one small message,

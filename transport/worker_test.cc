@@ -174,6 +174,42 @@ TEST_CASE("both sides answer each other over endpoints of their own") {
   REQUIRE(pair.Until([&] { return answers == 100; }));
 }
 
+TEST_CASE("a client that comes back on the same worker is answered, also after it was ignored") {
+  const std::string transport = GENERATE("tcp", "shm");
+  Pair pair(transport);
+  std::unique_ptr<Endpoint> to_a;
+  bool known = false;
+  int requests = 0;
+  int answers = 0;
+  pair.b->SetHandler(kAm, [&](IncomingMessage message) {
+    ++requests;
+    if (known && to_a == nullptr) {
+      to_a = ValueOrThrow(pair.b->Connect(pair.a->address(), [](absl::Status) {}));
+    }
+    if (known) {
+      to_a->Send(kAnswerAm, message.header(), {}, [](absl::Status s) { CHECK(s.ok()); });
+    }
+  });
+  pair.a->SetHandler(kAnswerAm, [&](IncomingMessage) { ++answers; });
+  for (int round = 0; round < 12; ++round) {
+    INFO(transport << ", round " << round);
+    known = round % 3 != 0;
+    pair.failure.reset();
+    pair.Connect();
+    const int requests_before = requests;
+    const int answers_before = answers;
+    for (int i = 0; i < 3; ++i) pair.to_b->Send(kAm, Bytes("x"), {}, [](absl::Status) {});
+    REQUIRE(pair.Until([&] { return requests == requests_before + 3; }));
+    if (known) REQUIRE(pair.Until([&] { return answers == answers_before + 3; }));
+    CHECK_FALSE(pair.failure.has_value());
+    // Either side may be the first to close.
+    if (round % 2 == 0) pair.to_b.reset();
+    to_a.reset();
+    pair.to_b.reset();
+    pair.Settle();
+  }
+}
+
 TEST_CASE("closing an endpoint with sends in flight still runs each callback exactly once") {
   const std::string transport = GENERATE("tcp", "shm");
   Pair pair(transport);
