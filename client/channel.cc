@@ -44,7 +44,8 @@ std::shared_ptr<grpc::Channel> MakeChannel(
   grpc::ChannelArguments arguments;
   // A restarted daemon is to be found again at once; gRPC's own backoff goes up to two minutes.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
+  // Despite its name, how long one attempt may take: a busy daemon is slow to greet.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // Tables of many nodes are larger than gRPC's 4 MiB.
   arguments.SetMaxReceiveMessageSize(64 << 20);
