@@ -53,6 +53,8 @@ struct Latency {
     std::byte received[kCluster * kSourceBytes];
     std::byte p[kBlocks][kHeads * 128];
     float4 statistics[kCluster][kHeads / 2];  // (max, sum) of two heads, by rank
+    float2 weights[kCluster][kHeads / 2];     // how much each rank's columns count
+    float2 lse[kHeads / 2];                   // base 2, of the cluster
     int max[kBlocks][kHeads];                 // ordered as integers: see OrderedBits
     float sum[kBlocks][4][kHeads];            // by warp
     uint64_t loaded[kBlocks][kParts];
@@ -121,9 +123,8 @@ class LatencyCta {
   }
 
   __device__ __forceinline__ void Run() {
-    uint4 queries[kQueryChunks];
     if (threadIdx.x < kLatencyMathThreads) {
-      LoadQueries(queries);
+      LoadQueries();
     } else if (threadIdx.x == kLatencyMathThreads) {
       StartCopies();
     }
@@ -131,7 +132,8 @@ class LatencyCta {
     __syncthreads();
     ptx::ClusterArriveRelaxed();
     if (threadIdx.x < kLatencyMathThreads) {
-      StoreQueries(queries);
+      ptx::CopyAsyncWait();
+      ptx::FenceProxyAsync();
       ptx::BarSync(kMerge, kLatencyMathThreads);
     }
     // Everybody's mbarriers are there before anybody writes to another's memory.
@@ -195,38 +197,21 @@ class LatencyCta {
     ptx::MbarrierExpect(Bar(shared_.all_statistics), kCluster * kHeads * 8);
   }
 
-  static constexpr int kAllQueryChunks = kHeads * kRowBytes / 16;
-  static constexpr int kQueryChunks =
-      (kAllQueryChunks + kLatencyMathThreads - 1) / kLatencyMathThreads;
-
-  // The tile's rows on their way to registers, then to shared memory. Heads beyond the query's are
-  // zeros.
-  __device__ __forceinline__ void LoadQueries(uint4 (&bytes)[kQueryChunks]) const {
-    const auto* from =
-        reinterpret_cast<const uint4*>(reinterpret_cast<const std::byte*>(query_.row.query) +
-                                       uint64_t{tile_} * kHeads * kRowBytes);
+  // Starts copying the tile's rows. Heads beyond the query's are zeros.
+  __device__ __forceinline__ void LoadQueries() {
+    constexpr uint32_t kChunksPerRow = kRowBytes / 16;
+    const auto* from = reinterpret_cast<const uint4*>(query_.row.query);
     const uint32_t heads = query_.heads - min(query_.heads, tile_ * kHeads);
+    const uint32_t q = ptx::SharedAddress(shared_.q);
 #pragma unroll
-    for (int i = 0; i < kQueryChunks; ++i) {
-      const uint32_t index = threadIdx.x + i * kLatencyMathThreads;
-      bytes[i] = make_uint4(0, 0, 0, 0);
-      if (index < kAllQueryChunks && index < heads * (kRowBytes / 16)) {
-        bytes[i] = __ldg(from + index);
-      }
+    for (uint32_t index = threadIdx.x; index < kHeads * kChunksPerRow;
+         index += kLatencyMathThreads) {
+      const uint32_t row = index / kChunksPerRow;
+      const uint32_t chunk = index % kChunksPerRow;
+      const bool real = row < heads;
+      ptx::CopyAsync16(q + chunk / 8 * L::kRowBoxBytes + Swizzled(row, chunk % 8),
+                       from + (real ? tile_ * kHeads * kChunksPerRow + index : 0), real);
     }
-  }
-
-  __device__ __forceinline__ void StoreQueries(const uint4 (&bytes)[kQueryChunks]) {
-#pragma unroll
-    for (int i = 0; i < kQueryChunks; ++i) {
-      const uint32_t index = threadIdx.x + i * kLatencyMathThreads;
-      if (index >= kAllQueryChunks) continue;
-      const uint32_t row = index / (kRowBytes / 16);
-      const uint32_t chunk = index % (kRowBytes / 16);
-      *reinterpret_cast<uint4*>(shared_.q + chunk / 8 * L::kRowBoxBytes +
-                                Swizzled(row, chunk % 8)) = bytes[i];
-    }
-    ptx::FenceProxyAsync();
   }
 
   // S of block b, by one warpgroup, as the parts of the block arrive.
@@ -502,41 +487,39 @@ class LatencyCta {
     }
   };
 
-  // How the CTAs of a cluster weigh in a pair of heads, and the cluster's log-sum-exps (base 2).
-  struct Weights {
-    float weight[2][kCluster];
-    float lse[2];
-  };
-
-  __device__ __forceinline__ Weights Weigh(uint32_t pair) const {
-    Weights w;
-    float sum[2][kCluster];
-    float max[2] = {-INFINITY, -INFINITY};
+  // From what every CTA of the cluster found to the weights of their columns. A lane for each rank:
+  // one thread for all ranks of a head takes three times as long, and everybody waits for it.
+  __device__ __forceinline__ void Weigh() {
+    constexpr uint32_t kAll = kCluster * kHeads / 2;
+    static_assert(kAll % 32 == 0 && kAll <= kLatencyMathThreads);
+    if (threadIdx.x < kAll) {
+      const uint32_t rank = threadIdx.x % kCluster;
+      const uint32_t pair = threadIdx.x / kCluster;
+      const float4 x = shared_.statistics[rank][pair];
+      const float own[2] = {x.x, x.z};
+      const float sum[2] = {x.y, x.w};
+      float weight[2];
+      float lse[2];
 #pragma unroll
-    for (int r = 0; r < kCluster; ++r) {
-      const float4 x = shared_.statistics[r][pair];
-      w.weight[0][r] = x.x;
-      sum[0][r] = x.y;
-      w.weight[1][r] = x.z;
-      sum[1][r] = x.w;
-      max[0] = fmaxf(max[0], x.x);
-      max[1] = fmaxf(max[1], x.z);
-    }
+      for (int c = 0; c < 2; ++c) {
+        float max = own[c];
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      float total = 0;
-      const float safe = SafeMax(max[c]);
+        for (int step = 1; step < kCluster; step *= 2) {
+          max = fmaxf(max, __shfl_xor_sync(~0u, max, step));
+        }
+        weight[c] = ptx::Exp2(own[c] - SafeMax(max));
+        float total = weight[c] * sum[c];
 #pragma unroll
-      for (int r = 0; r < kCluster; ++r) {
-        w.weight[c][r] = ptx::Exp2(w.weight[c][r] - safe);
-        total += w.weight[c][r] * sum[c][r];
+        for (int step = 1; step < kCluster; step *= 2) {
+          total += __shfl_xor_sync(~0u, total, step);
+        }
+        weight[c] *= total == 0 ? 0.0f : __fdividef(1.0f, total);
+        lse[c] = total == 0 ? -INFINITY : max + ptx::Log2(total);
       }
-      const float inverse = total == 0 ? 0.0f : __fdividef(1.0f, total);
-      w.lse[c] = total == 0 ? -INFINITY : max[c] + ptx::Log2(total);
-#pragma unroll
-      for (int r = 0; r < kCluster; ++r) w.weight[c][r] *= inverse;
+      shared_.weights[rank][pair] = make_float2(weight[0], weight[1]);
+      if (rank == 0) shared_.lse[pair] = make_float2(lse[0], lse[1]);
     }
-    return w;
+    ptx::BarSync(kMerge, kLatencyMathThreads);
   }
 
   __device__ __forceinline__ float4* MeetingOut(uint32_t split) const {
@@ -548,32 +531,33 @@ class LatencyCta {
            (uint64_t{cluster_ / splits_ * splits_ + split} * kCluster + rank_) * kHeads;
   }
 
+  // From what the cluster sent to the answer, or to the meeting.
   __device__ __forceinline__ void Finish() {
     ptx::MbarrierWaitCluster(Bar(shared_.all_statistics), 0);
-#pragma unroll
-    for (uint32_t first = 0; first < L::kFragments; first += kLatencyMathThreads) {
-      const uint32_t index = first + threadIdx.x;
-      if (L::kFragments % kLatencyMathThreads != 0 && index >= L::kFragments) continue;
+    Weigh();
+    ptx::MbarrierWaitCluster(Bar(shared_.all_received), 0);
+#pragma unroll 1
+    for (uint32_t index = threadIdx.x; index < L::kFragments; index += kLatencyMathThreads) {
       const Fragment fragment(index);
-      const Weights w = Weigh(fragment.head() / 2);
-      if (first == 0) ptx::MbarrierWaitCluster(Bar(shared_.all_received), 0);
+      const uint32_t pair = fragment.head() / 2;
+      const std::byte* received = shared_.received + fragment.offset();
       float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
       for (int r = 0; r < kCluster; ++r) {
-        const uint2 v = *reinterpret_cast<const uint2*>(shared_.received + r * L::kSourceBytes +
-                                                        fragment.offset());
-        sum.x = fmaf(w.weight[0][r], ptx::LowBf16(v.x), sum.x);
-        sum.y = fmaf(w.weight[1][r], ptx::HighBf16(v.x), sum.y);
-        sum.z = fmaf(w.weight[0][r], ptx::LowBf16(v.y), sum.z);
-        sum.w = fmaf(w.weight[1][r], ptx::HighBf16(v.y), sum.w);
+        const uint2 v = *reinterpret_cast<const uint2*>(received + r * L::kSourceBytes);
+        const float2 weight = shared_.weights[r][pair];
+        sum.x = fmaf(weight.x, ptx::LowBf16(v.x), sum.x);
+        sum.y = fmaf(weight.y, ptx::HighBf16(v.x), sum.y);
+        sum.z = fmaf(weight.x, ptx::LowBf16(v.y), sum.z);
+        sum.w = fmaf(weight.y, ptx::HighBf16(v.y), sum.w);
       }
+      const float2 lse = shared_.lse[pair];
       if (splits_ == 1) {
-        Store(fragment, sum, w.lse);
+        Store(fragment, sum, {lse.x, lse.y});
       } else {
         MeetingOut(split_)[index] = sum;
         if (fragment.slab == 0 && fragment.lane < 4) {
-          *reinterpret_cast<float2*>(MeetingLse(split_) + fragment.head()) =
-              make_float2(w.lse[0], w.lse[1]);
+          *reinterpret_cast<float2*>(MeetingLse(split_) + fragment.head()) = lse;
         }
       }
     }

@@ -151,28 +151,47 @@ __device__ __forceinline__ void Load(const Arena& arena, const Work& work, Share
   }
 }
 
-// Gathers the tile's rows into the nine boxes of q; rows beyond the tile's are zeros.
+// The tile's rows to the nine boxes of q; rows beyond the tile's are zeros. `source(index)`: where
+// the rows' chunk `index` of 16 bytes is.
+template <typename Source>
+__device__ __forceinline__ void CopyQueries(uint32_t rows, Shared& shared, uint32_t thread,
+                                            const Source& source) {
+  constexpr uint32_t kChunksPerRow = kRowBytes / 16;
+  constexpr int kChunks = kTileRows * kChunksPerRow / kMathThreads;
+  constexpr int kAtOnce = 9;
+  static_assert(kChunks % kAtOnce == 0);
+#pragma unroll
+  for (int first = 0; first < kChunks; first += kAtOnce) {
+    uint4 bytes[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const uint32_t index = thread + (first + i) * kMathThreads;
+      bytes[i] = make_uint4(0, 0, 0, 0);
+      if (index < rows * kChunksPerRow) bytes[i] = __ldg(source(index));
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const uint32_t index = thread + (first + i) * kMathThreads;
+      const uint32_t chunk = index % kChunksPerRow;
+      *reinterpret_cast<uint4*>(shared.q + chunk / 8 * kBoxBytes +
+                                Swizzled(index / kChunksPerRow, chunk % 8)) = bytes[i];
+    }
+  }
+}
+
 __device__ __forceinline__ void LoadQueries(const Work& work, const WorkItem& item, Shared& shared,
                                             uint32_t thread) {
   constexpr uint32_t kChunksPerRow = kRowBytes / 16;
-  constexpr uint32_t kChunks = kTileRows * kChunksPerRow;
-  static_assert(kChunks % kMathThreads == 0);
-  const uint32_t q = SharedAddress(shared.q);
-  const auto* queries = reinterpret_cast<const uint4*>(item.queries);
-#pragma unroll 6
-  for (uint32_t index = thread; index < kChunks; index += kMathThreads) {
-    const uint32_t row = index / kChunksPerRow;
-    const uint32_t chunk = index % kChunksPerRow;
-    const bool real = row < item.tile.rows;
-    const uint4* from = queries + index;
-    if (item.queries == nullptr) {
-      from =
-          reinterpret_cast<const uint4*>(work.rows[item.tile.first_row + (real ? row : 0)].query) +
-          chunk;
-    }
-    CopyAsync16(q + chunk / 8 * kBoxBytes + Swizzled(row, chunk % 8), from, real);
+  if (item.queries != nullptr) {
+    const auto* queries = reinterpret_cast<const uint4*>(item.queries);
+    CopyQueries(item.tile.rows, shared, thread, [&](uint32_t index) { return queries + index; });
+  } else {
+    const WorkRow* rows = work.rows + item.tile.first_row;
+    CopyQueries(item.tile.rows, shared, thread, [&](uint32_t index) {
+      return reinterpret_cast<const uint4*>(rows[index / kChunksPerRow].query) +
+             index % kChunksPerRow;
+    });
   }
-  CopyAsyncWait();
   FenceProxyAsync();
 }
 
@@ -217,16 +236,12 @@ __device__ __forceinline__ void MaskAndMax(const StageInfo& info, const Rows& ro
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const uint32_t visible = VisibleInSpan(span, rows.hidden[r]);
-    if (visible < info.first_token + kPageTokens) {
-      const uint32_t limit = visible > info.first_token ? visible - info.first_token : 0;
+    const uint32_t limit = visible > info.first_token ? visible - info.first_token : 0;
+    // Without asking whether all is visible: a branch here costs more than it saves (README.md).
 #pragma unroll
-      for (int i = 0; i < 16; ++i) {
-        float& value = s[i / 2 * 4 + 2 * r + i % 2];
-        value = i / 2 * 8 + 2 * (lane % 4) + i % 2 < limit ? value * rows.scale[r] : -INFINITY;
-      }
-    } else {
-#pragma unroll
-      for (int i = 0; i < 16; ++i) s[i / 2 * 4 + 2 * r + i % 2] *= rows.scale[r];
+    for (int i = 0; i < 16; ++i) {
+      float& value = s[i / 2 * 4 + 2 * r + i % 2];
+      value = i / 2 * 8 + 2 * (lane % 4) + i % 2 < limit ? value * rows.scale[r] : -INFINITY;
     }
     max[r] = s[2 * r];
 #pragma unroll
