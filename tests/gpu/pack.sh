@@ -24,7 +24,7 @@ startup=()
 [[ -n ${LATENTD_OUTPUT_BASE:-} ]] && startup=("--output_base=$LATENTD_OUTPUT_BASE")
 
 programs=(attention_gpu_test attention_gpu_benchmark)
-bazel "${startup[@]}" build "${programs[@]/#//kernels/cuda:}"
+bazel "${startup[@]}" build "${programs[@]/#/\/\/kernels\/cuda:}"
 bin=$(bazel "${startup[@]}" info bazel-bin 2>/dev/null)
 
 rm -rf "$folder"
