@@ -255,7 +255,7 @@ class TestClient {
   uint64_t SendAttend(const Query& query, const Change& change = {}) {
     const auto rows = Rows(query);
     std::vector<std::byte> payload(rows.size() * 2);
-    std::memcpy(payload.data(), rows.data(), payload.size());
+    if (!rows.empty()) std::memcpy(payload.data(), rows.data(), payload.size());
     auto header = Header();
     header.flags = query.flags;
     header.payload_bytes = payload.size();
