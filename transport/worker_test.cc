@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -14,37 +15,6 @@
 namespace latentd {
 namespace {
 
-constexpr unsigned kAm = 1;
-constexpr unsigned kAnswerAm = 2;
-
-// Two workers of one context and an endpoint from the first to the second.
-struct Pair {
-  explicit Pair(const std::string& transport) : context(MakeContext({transport})) {
-    a = ValueOrThrow(Worker::Create(context));
-    b = ValueOrThrow(Worker::Create(context));
-  }
-  void Connect() {
-    to_b = ValueOrThrow(a->Connect(b->address(), [this](absl::Status s) { failure = s; }));
-  }
-  bool Until(const std::function<bool()>& condition) {
-    return ProgressUntil({a.get(), b.get()}, condition);
-  }
-
-  // Gives late callbacks their chance to misbehave.
-  void Settle() {
-    for (int i = 0; i < 2000; ++i) {
-      if (a != nullptr) a->Progress();
-      if (b != nullptr) b->Progress();
-    }
-  }
-
-  std::shared_ptr<Context> context;
-  std::unique_ptr<Worker> a;
-  std::unique_ptr<Worker> b;
-  std::unique_ptr<Endpoint> to_b;
-  std::optional<absl::Status> failure;
-};
-
 TEST_CASE("a payload of any size arrives as it was sent, eager or by rendezvous") {
   const std::string transport = GENERATE("tcp", "shm");
   Pair pair(transport);
@@ -52,7 +22,7 @@ TEST_CASE("a payload of any size arrives as it was sent, eager or by rendezvous"
   std::vector<IncomingMessage> held;
   int eager = 0;
   int rendezvous = 0;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) {
+  pair.b->SetHandler(kTestAm, [&](IncomingMessage message) {
     (message.is_eager() ? eager : rendezvous)++;
     const std::string name = Text(message.header());
     auto& buffer = received["pending " + name];
@@ -70,7 +40,7 @@ TEST_CASE("a payload of any size arrives as it was sent, eager or by rendezvous"
     const std::vector<std::byte> payload = Pattern(size, static_cast<uint32_t>(size));
     const std::string name = std::to_string(size);
     std::optional<absl::Status> sent;
-    pair.to_b->Send(kAm, Bytes(name), payload, [&](absl::Status s) { sent = s; });
+    pair.to_b->Send(kTestAm, Bytes(name), payload, [&](absl::Status s) { sent = s; });
     CHECK_FALSE(sent.has_value());
     REQUIRE(pair.Until([&] { return sent.has_value() && received.count(name) != 0; }));
     CHECK(sent->ok());
@@ -85,13 +55,13 @@ TEST_CASE("a payload of any size arrives as it was sent, eager or by rendezvous"
 TEST_CASE("an eager payload can be read in place as long as its message lives") {
   Pair pair("tcp");
   std::vector<IncomingMessage> held;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) { held.push_back(std::move(message)); });
+  pair.b->SetHandler(kTestAm, [&](IncomingMessage message) { held.push_back(std::move(message)); });
   pair.Connect();
   int sent = 0;
   for (uint32_t i = 0; i < 200; ++i) {
     const auto payload = Pattern(1000, i);
     bool done = false;
-    pair.to_b->Send(kAm, Bytes(std::to_string(i)), payload, [&](absl::Status) { done = true; });
+    pair.to_b->Send(kTestAm, Bytes(std::to_string(i)), payload, [&](absl::Status) { done = true; });
     REQUIRE(pair.Until([&] { return done; }));
     ++sent;
   }
@@ -115,7 +85,7 @@ TEST_CASE("many messages in flight all arrive, and every callback runs once") {
   std::map<int, std::pair<IncomingMessage, std::vector<std::byte>>> pending;
   int received = 0;
   int wrong = 0;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) {
+  pair.b->SetHandler(kTestAm, [&](IncomingMessage message) {
     const int index = std::stoi(Text(message.header()));
     auto& slot = pending[index];
     slot.second.resize(message.payload_bytes());
@@ -129,7 +99,7 @@ TEST_CASE("many messages in flight all arrive, and every callback runs once") {
   pair.Connect();
   std::vector<int> done(kMessages, 0);
   for (int i = 0; i < kMessages; ++i) {
-    pair.to_b->Send(kAm, Bytes(std::to_string(i)), payloads[i % payloads.size()],
+    pair.to_b->Send(kTestAm, Bytes(std::to_string(i)), payloads[i % payloads.size()],
                     [&done, i](absl::Status status) { done[i] += status.ok() ? 1 : 100; });
   }
   REQUIRE(pair.Until([&] { return received == kMessages; }));
@@ -141,7 +111,7 @@ TEST_CASE("messages of one endpoint have one sender, those of another have anoth
   Pair pair("tcp");
   std::map<std::string, uint64_t> senders;
   int count = 0;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) {
+  pair.b->SetHandler(kTestAm, [&](IncomingMessage message) {
     ++count;
     const auto [at, added] = senders.emplace(Text(message.header()), message.sender());
     CHECK(at->second == message.sender());
@@ -149,8 +119,8 @@ TEST_CASE("messages of one endpoint have one sender, those of another have anoth
   pair.Connect();
   auto other = ValueOrThrow(pair.a->Connect(pair.b->address(), [](absl::Status) {}));
   for (int i = 0; i < 3; ++i) {
-    pair.to_b->Send(kAm, Bytes("first"), {}, [](absl::Status) {});
-    other->Send(kAm, Bytes("second"), {}, [](absl::Status) {});
+    pair.to_b->Send(kTestAm, Bytes("first"), {}, [](absl::Status) {});
+    other->Send(kTestAm, Bytes("second"), {}, [](absl::Status) {});
   }
   REQUIRE(pair.Until([&] { return count == 6; }));
   CHECK(senders["first"] != senders["second"]);
@@ -163,275 +133,30 @@ TEST_CASE("both sides answer each other over endpoints of their own") {
   auto to_a = ValueOrThrow(pair.b->Connect(pair.a->address(), [](absl::Status) {}));
   pair.Connect();
   int answers = 0;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) {
-    to_a->Send(kAnswerAm, message.header(), {}, [](absl::Status s) { CHECK(s.ok()); });
+  pair.b->SetHandler(kTestAm, [&](IncomingMessage message) {
+    to_a->Send(kTestAnswerAm, message.header(), {}, [](absl::Status s) { CHECK(s.ok()); });
   });
-  pair.a->SetHandler(kAnswerAm, [&](IncomingMessage message) {
+  pair.a->SetHandler(kTestAnswerAm, [&](IncomingMessage message) {
     CHECK(Text(message.header()) == "hello");
     ++answers;
   });
-  for (int i = 0; i < 100; ++i) pair.to_b->Send(kAm, Bytes("hello"), {}, [](absl::Status) {});
+  for (int i = 0; i < 100; ++i) pair.to_b->Send(kTestAm, Bytes("hello"), {}, [](absl::Status) {});
   REQUIRE(pair.Until([&] { return answers == 100; }));
-}
-
-TEST_CASE("a client that comes back on the same worker is answered, also after it was ignored") {
-  const std::string transport = GENERATE("tcp", "shm");
-  Pair pair(transport);
-  std::unique_ptr<Endpoint> to_a;
-  bool known = false;
-  int requests = 0;
-  int answers = 0;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) {
-    ++requests;
-    if (known && to_a == nullptr) {
-      to_a = ValueOrThrow(pair.b->Connect(pair.a->address(), [](absl::Status) {}));
-    }
-    if (known) {
-      to_a->Send(kAnswerAm, message.header(), {}, [](absl::Status s) { CHECK(s.ok()); });
-    }
-  });
-  pair.a->SetHandler(kAnswerAm, [&](IncomingMessage) { ++answers; });
-  for (int round = 0; round < 12; ++round) {
-    INFO(transport << ", round " << round);
-    known = round % 3 != 0;
-    pair.failure.reset();
-    pair.Connect();
-    const int requests_before = requests;
-    const int answers_before = answers;
-    for (int i = 0; i < 3; ++i) pair.to_b->Send(kAm, Bytes("x"), {}, [](absl::Status) {});
-    REQUIRE(pair.Until([&] { return requests == requests_before + 3; }));
-    if (known) REQUIRE(pair.Until([&] { return answers == answers_before + 3; }));
-    CHECK_FALSE(pair.failure.has_value());
-    // Either side may be the first to close.
-    if (round % 2 == 0) pair.to_b.reset();
-    to_a.reset();
-    pair.to_b.reset();
-    pair.Settle();
-  }
-}
-
-TEST_CASE("closing an endpoint with sends in flight still runs each callback exactly once") {
-  const std::string transport = GENERATE("tcp", "shm");
-  Pair pair(transport);
-  std::vector<IncomingMessage> held;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) { held.push_back(std::move(message)); });
-  pair.Connect();
-  const auto payload = Pattern(4 << 20, 1);
-  constexpr int kSends = 20;
-  std::vector<int> calls(kSends, 0);
-  int failed = 0;
-  for (int i = 0; i < kSends; ++i) {
-    pair.to_b->Send(kAm, Bytes("x"), payload, [&, i](absl::Status status) {
-      ++calls[i];
-      if (!status.ok()) ++failed;
-    });
-  }
-  REQUIRE(pair.Until([&] { return !held.empty(); }));
-  pair.to_b.reset();
-  REQUIRE(pair.Until([&] { return std::count(calls.begin(), calls.end(), 0) == 0; }));
-  pair.Settle();
-  CHECK(std::count(calls.begin(), calls.end(), 1) == kSends);
-  CHECK(failed > 0);
-}
-
-TEST_CASE("an endpoint may be destroyed inside its own callbacks") {
-  Pair pair("tcp");
-  pair.b->SetHandler(kAm, [](IncomingMessage) {});
-  SECTION("in a send's callback") {
-    pair.Connect();
-    bool done = false;
-    pair.to_b->Send(kAm, Bytes("x"), {}, [&](absl::Status) {
-      pair.to_b.reset();
-      done = true;
-    });
-    CHECK(pair.Until([&] { return done; }));
-  }
-  SECTION("in the handler of a message") {
-    auto to_a = ValueOrThrow(pair.b->Connect(pair.a->address(), [](absl::Status) {}));
-    pair.Connect();
-    bool handled = false;
-    pair.a->SetHandler(kAnswerAm, [&](IncomingMessage) {
-      pair.to_b.reset();
-      handled = true;
-    });
-    const auto payload = Pattern(10000, 1);
-    bool done = false;
-    to_a->Send(kAnswerAm, Bytes("x"), payload, [&](absl::Status) { done = true; });
-    CHECK(pair.Until([&] { return handled && done; }));
-  }
-  SECTION("when its peer goes away") {
-    pair.to_b = ValueOrThrow(pair.a->Connect(pair.b->address(), [&](absl::Status status) {
-      pair.failure = status;
-      pair.to_b.reset();
-    }));
-    bool sent = false;
-    pair.to_b->Send(kAm, Bytes("x"), {}, [&](absl::Status) { sent = true; });
-    REQUIRE(pair.Until([&] { return sent; }));
-    pair.b.reset();
-    CHECK(ProgressUntil({pair.a.get()}, [&] { return pair.failure.has_value(); }));
-    CHECK(pair.to_b == nullptr);
-  }
-  pair.Settle();
-}
-
-TEST_CASE("a peer that closes its worker fails the endpoint, and later sends say so") {
-  Pair pair("tcp");
-  pair.b->SetHandler(kAm, [](IncomingMessage) {});
-  pair.Connect();
-  bool sent = false;
-  pair.to_b->Send(kAm, Bytes("x"), {}, [&](absl::Status) { sent = true; });
-  REQUIRE(pair.Until([&] { return sent; }));
-  pair.b.reset();
-  REQUIRE(ProgressUntil({pair.a.get()}, [&] { return pair.failure.has_value(); }));
-  CHECK(pair.failure->code() == absl::StatusCode::kUnavailable);
-  CHECK(pair.to_b->status().code() == absl::StatusCode::kUnavailable);
-  std::optional<absl::Status> late;
-  pair.to_b->Send(kAm, Bytes("x"), {}, [&](absl::Status s) { late = s; });
-  CHECK_FALSE(late.has_value());
-  REQUIRE(ProgressUntil({pair.a.get()}, [&] { return late.has_value(); }));
-  CHECK(late->code() == absl::StatusCode::kUnavailable);
-}
-
-TEST_CASE("a sender without an endpoint is answered once and then ignored") {
-  Pair pair("tcp");
-  int requests = 0;
-  int answers = 0;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) {
-    ++requests;
-    pair.b->ReplyAndClose(message, kAnswerAm, Bytes("who are you?"));
-  });
-  pair.a->SetHandler(kAnswerAm, [&](IncomingMessage message) {
-    CHECK(Text(message.header()) == "who are you?");
-    CHECK(message.sender() == 0);
-    ++answers;
-  });
-  pair.Connect();
-  const auto payload = Pattern(1 << 20, 1);
-  int sent = 0;
-  for (int i = 0; i < 10; ++i) {
-    pair.to_b->Send(kAm, Bytes("x"), payload, [&](absl::Status) { ++sent; });
-  }
-  CHECK(pair.Until([&] { return answers == 1 && sent == 10; }));
-  CHECK(requests == 1);
-  pair.to_b.reset();
-  pair.Settle();
-}
-
-TEST_CASE("a message kept beyond its handler cannot be answered through its sender any more") {
-  Pair pair("tcp");
-  std::optional<IncomingMessage> held;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) { held = std::move(message); });
-  pair.Connect();
-  pair.to_b->Send(kAm, Bytes("x"), {}, [](absl::Status) {});
-  REQUIRE(pair.Until([&] { return held.has_value(); }));
-  pair.to_b.reset();
-  pair.b->ReplyAndClose(*held, kAnswerAm, Bytes("late"));
-  pair.Settle();
-}
-
-TEST_CASE("a rendezvous that nobody receives completes at the sender") {
-  Pair pair("tcp");
-  pair.b->SetHandler(kAm, [](IncomingMessage) {});
-  pair.Connect();
-  const auto payload = Pattern(4 << 20, 1);
-  std::optional<absl::Status> sent;
-  pair.to_b->Send(kAm, Bytes("x"), payload, [&](absl::Status s) { sent = s; });
-  REQUIRE(pair.Until([&] { return sent.has_value(); }));
-  CHECK(sent->ok());
-}
-
-TEST_CASE("receiving from a sender that went away ends with an error") {
-  Pair pair("tcp");
-  // Without an endpoint to the sender UCX has nobody to tell.
-  auto to_a = ValueOrThrow(pair.b->Connect(pair.a->address(), [](absl::Status) {}));
-  std::vector<IncomingMessage> held;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) { held.push_back(std::move(message)); });
-  pair.Connect();
-  const auto payload = Pattern(4 << 20, 1);
-  std::optional<absl::Status> sent;
-  pair.to_b->Send(kAm, Bytes("x"), payload, [&](absl::Status s) { sent = s; });
-  REQUIRE(pair.Until([&] { return !held.empty(); }));
-  REQUIRE_FALSE(held[0].is_eager());
-  std::vector<std::byte> buffer(payload.size());
-  std::optional<absl::Status> received;
-  SECTION("before the receive starts") {
-    pair.to_b.reset();
-    REQUIRE(pair.Until([&] { return sent.has_value(); }));
-    pair.Settle();
-    held[0].ReceiveInto(buffer.data(), [&](absl::Status s) { received = s; });
-  }
-  SECTION("while it runs") {
-    held[0].ReceiveInto(buffer.data(), [&](absl::Status s) { received = s; });
-    pair.to_b.reset();
-  }
-  SECTION("whose whole worker is gone") {
-    pair.to_b.reset();
-    pair.a.reset();
-    held[0].ReceiveInto(buffer.data(), [&](absl::Status s) { received = s; });
-    REQUIRE(ProgressUntil({pair.b.get()}, [&] { return received.has_value(); }));
-  }
-  REQUIRE(pair.Until([&] { return received.has_value(); }));
-  CHECK_FALSE(received->ok());
-}
-
-TEST_CASE("closing the endpoint to a sender ends the receives from it") {
-  Pair pair("tcp");
-  auto to_a = ValueOrThrow(pair.b->Connect(pair.a->address(), [](absl::Status) {}));
-  std::vector<IncomingMessage> held;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) { held.push_back(std::move(message)); });
-  pair.Connect();
-  const auto payload = Pattern(4 << 20, 1);
-  pair.to_b->Send(kAm, Bytes("x"), payload, [](absl::Status) {});
-  REQUIRE(pair.Until([&] { return !held.empty(); }));
-  std::vector<std::byte> buffer(payload.size());
-  std::optional<absl::Status> received;
-  // The sender is not progressed: it might as well be stopped.
-  held[0].ReceiveInto(buffer.data(), [&](absl::Status s) { received = s; });
-  for (int i = 0; i < 100; ++i) pair.b->Progress();
-  CHECK_FALSE(received.has_value());
-  to_a.reset();
-  REQUIRE(ProgressUntil({pair.b.get()}, [&] { return received.has_value(); }));
-  CHECK_FALSE(received->ok());
-}
-
-TEST_CASE("a worker that is destroyed first leaves its endpoints and messages harmless") {
-  Pair pair("tcp");
-  std::vector<IncomingMessage> held;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) { held.push_back(std::move(message)); });
-  pair.Connect();
-  const auto small = Pattern(100, 1);
-  const auto large = Pattern(8 << 20, 1);
-  int calls = 0;
-  pair.to_b->Send(kAm, Bytes("x"), small, [&](absl::Status) { ++calls; });
-  pair.to_b->Send(kAm, Bytes("x"), large, [&](absl::Status) { ++calls; });
-  REQUIRE(pair.Until([&] { return held.size() == 2; }));
-  pair.b.reset();
-  CHECK(held[0].eager_payload().empty());
-  std::vector<std::byte> buffer(large.size());
-  std::optional<absl::Status> received;
-  held[1].ReceiveInto(buffer.data(), [&](absl::Status s) { received = s; });
-  CHECK((received.has_value() && !received->ok()));
-  held.clear();
-  pair.a.reset();
-  CHECK(calls == 2);
-  CHECK_FALSE(pair.to_b->status().ok());
-  pair.to_b->Send(kAm, Bytes("x"), small, [&](absl::Status) { ++calls; });
-  CHECK(calls == 3);
 }
 
 TEST_CASE("an idle worker sleeps on its descriptor and a message wakes it") {
   const std::string transport = GENERATE("tcp", "shm");
   Pair pair(transport);
   int received = 0;
-  pair.b->SetHandler(kAm, [&](IncomingMessage) { ++received; });
+  pair.b->SetHandler(kTestAm, [&](IncomingMessage) { ++received; });
   pair.Connect();
-  pair.to_b->Send(kAm, Bytes("x"), {}, [](absl::Status) {});
+  pair.to_b->Send(kTestAm, Bytes("x"), {}, [](absl::Status) {});
   REQUIRE(pair.Until([&] { return received == 1; }));
   const auto arm = [&] { return ProgressUntil({pair.b.get()}, [&] { return pair.b->Arm(); }); };
   REQUIRE(arm());
   pollfd descriptor = {.fd = pair.b->event_fd(), .events = POLLIN, .revents = 0};
   CHECK(poll(&descriptor, 1, 0) == 0);
-  pair.to_b->Send(kAm, Bytes("x"), {}, [](absl::Status) {});
+  pair.to_b->Send(kTestAm, Bytes("x"), {}, [](absl::Status) {});
   // The sender has to be progressed for the message to leave.
   CHECK(ProgressUntil({pair.a.get()}, [&] { return poll(&descriptor, 1, 0) == 1; }));
   CHECK(ProgressUntil({pair.b.get()}, [&] { return received == 2; }));
@@ -439,10 +164,10 @@ TEST_CASE("an idle worker sleeps on its descriptor and a message wakes it") {
 
 TEST_CASE("a worker with callbacks to run does not arm") {
   Pair pair("tcp");
-  pair.b->SetHandler(kAm, [](IncomingMessage) {});
+  pair.b->SetHandler(kTestAm, [](IncomingMessage) {});
   pair.Connect();
   bool done = false;
-  pair.to_b->Send(kAm, std::vector<std::byte>(pair.a->max_header_bytes() + 1), {},
+  pair.to_b->Send(kTestAm, std::vector<std::byte>(pair.a->max_header_bytes() + 1), {},
                   [&](absl::Status status) {
                     CHECK(status.code() == absl::StatusCode::kInvalidArgument);
                     done = true;
@@ -455,7 +180,7 @@ TEST_CASE("a header may be as large as the worker says") {
   const std::string transport = GENERATE("tcp", "shm");
   Pair pair(transport);
   size_t received = 0;
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) { received = message.header().size(); });
+  pair.b->SetHandler(kTestAm, [&](IncomingMessage message) { received = message.header().size(); });
   pair.Connect();
   const size_t largest = pair.a->max_header_bytes();
   CHECK(largest >= 4096);
@@ -464,7 +189,7 @@ TEST_CASE("a header may be as large as the worker says") {
     received = 0;
     bool sent = false;
     const auto bytes = Pattern(payload, 2);
-    pair.to_b->Send(kAm, Pattern(largest, 1), bytes, [&](absl::Status s) { sent = s.ok(); });
+    pair.to_b->Send(kTestAm, Pattern(largest, 1), bytes, [&](absl::Status s) { sent = s.ok(); });
     REQUIRE(pair.Until([&] { return received == largest && sent; }));
   }
 }
@@ -492,7 +217,7 @@ TEST_CASE("messages move through registered memory") {
   std::optional<IncomingMessage> held;
   bool received = false;
   std::byte* dst = arena.data() + (4 << 20);
-  pair.b->SetHandler(kAm, [&](IncomingMessage message) {
+  pair.b->SetHandler(kTestAm, [&](IncomingMessage message) {
     held = std::move(message);
     held->ReceiveInto(dst, [&](absl::Status status) {
       CHECK(status.ok());
@@ -502,7 +227,7 @@ TEST_CASE("messages move through registered memory") {
   pair.Connect();
   const auto pattern = Pattern(2 << 20, 5);
   std::copy(pattern.begin(), pattern.end(), arena.begin());
-  pair.to_b->Send(kAm, Bytes("x"), std::span(arena).first(pattern.size()), [](absl::Status) {});
+  pair.to_b->Send(kTestAm, Bytes("x"), std::span(arena).first(pattern.size()), [](absl::Status) {});
   REQUIRE(pair.Until([&] { return received; }));
   CHECK(std::equal(pattern.begin(), pattern.end(), dst));
   registration.reset();
@@ -510,10 +235,10 @@ TEST_CASE("messages move through registered memory") {
 
 TEST_CASE("an endpoint names the transports that carry it") {
   Pair pair("tcp");
-  pair.b->SetHandler(kAm, [](IncomingMessage) {});
+  pair.b->SetHandler(kTestAm, [](IncomingMessage) {});
   pair.Connect();
   bool sent = false;
-  pair.to_b->Send(kAm, Bytes("x"), {}, [&](absl::Status) { sent = true; });
+  pair.to_b->Send(kTestAm, Bytes("x"), {}, [&](absl::Status) { sent = true; });
   REQUIRE(pair.Until([&] { return sent; }));
   CHECK(pair.to_b->Transports() == "tcp/lo");
 }

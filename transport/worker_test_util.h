@@ -9,6 +9,8 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -60,6 +62,37 @@ inline std::vector<std::byte> Bytes(std::string_view text) {
 inline std::string Text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
+
+inline constexpr unsigned kTestAm = 1;
+inline constexpr unsigned kTestAnswerAm = 2;
+
+// Two workers of one context and an endpoint from the first to the second.
+struct Pair {
+  explicit Pair(const std::string& transport) : context(MakeContext({transport})) {
+    a = ValueOrThrow(Worker::Create(context));
+    b = ValueOrThrow(Worker::Create(context));
+  }
+  void Connect() {
+    to_b = ValueOrThrow(a->Connect(b->address(), [this](absl::Status s) { failure = s; }));
+  }
+  bool Until(const std::function<bool()>& condition) {
+    return ProgressUntil({a.get(), b.get()}, condition);
+  }
+
+  // Gives late callbacks their chance to misbehave.
+  void Settle() {
+    for (int i = 0; i < 2000; ++i) {
+      if (a != nullptr) a->Progress();
+      if (b != nullptr) b->Progress();
+    }
+  }
+
+  std::shared_ptr<Context> context;
+  std::unique_ptr<Worker> a;
+  std::unique_ptr<Worker> b;
+  std::unique_ptr<Endpoint> to_b;
+  std::optional<absl::Status> failure;
+};
 
 }  // namespace latentd
 
