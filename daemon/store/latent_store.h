@@ -88,12 +88,14 @@ class LatentStore {
 
   // Stores records [layers][tokens][record]. Records that are there already must come with the same
   // bytes. All or nothing:
-  //   INVALID_ARGUMENT     an empty range, a payload of another size, a record that is not finite
-  //   (names its layer, token) OUT_OF_RANGE         a layer that the layout lacks, tokens beyond
-  //   what the cache could hold or too far ahead ALREADY_EXISTS       other bytes for a record that
-  //   is there (names its layer, token) FAILED_PRECONDITION  tokens beyond the end of a sealed
-  //   chunk RESOURCE_EXHAUSTED   no page or no chunk can be had, even by eviction (names the
-  //   capacity)
+  //
+  //  * INVALID_ARGUMENT: an empty range, a payload of another size, a record that is not finite
+  //    (names its layer and token).
+  //  * OUT_OF_RANGE: a layer that the layout lacks, tokens too far ahead or beyond what the cache
+  //    could hold.
+  //  * ALREADY_EXISTS: other bytes for a record that is there (names its layer and token).
+  //  * FAILED_PRECONDITION: tokens beyond the end of a sealed chunk.
+  //  * RESOURCE_EXHAUSTED: no page or no chunk can be had, even by eviction (names the capacity).
   absl::Status Publish(const ChunkId& id, const RecordRange& range,
                        std::span<const std::byte> records, const SessionToken& session,
                        absl::Time now);
