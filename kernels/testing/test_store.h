@@ -32,6 +32,7 @@ class TestStore {
   const uint32_t* page_ids(uint32_t chunk) const { return chunks_[chunk].page_ids.data(); }
   uint32_t tokens(uint32_t chunk) const { return chunks_[chunk].tokens; }
   uint32_t chunks() const { return static_cast<uint32_t>(chunks_.size()); }
+  uint32_t pages() const { return static_cast<uint32_t>(arena_.size() / view().page_bytes); }
   uint32_t free_pages() const { return static_cast<uint32_t>(free_.size()); }
   const Geometry& geometry() const { return geometry_; }
   RecordFormat format() const { return format_; }
