@@ -84,8 +84,8 @@ absl::StatusOr<std::unique_ptr<Lane>> Lane::Create(LaneOptions options,
                                     .max_lease = options.max_lease});
   if (!store.ok()) return store.status();
   parts.store = *std::move(store);
-  PageArena& arena = parts.store->arena();
-  auto registration = context->RegisterMemory(arena.base(), arena.bytes());
+  RecordMemory& memory = parts.store->arena().memory();
+  auto registration = context->RegisterMemory(memory.base(), memory.bytes());
   if (!registration.ok()) return registration.status();
   parts.registration = *std::move(registration);
   auto worker = Worker::Create(context);

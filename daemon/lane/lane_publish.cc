@@ -48,9 +48,8 @@ void LaneImpl::Fetch(LaneRequest& request) {
     return Finish(request, absl::ResourceExhaustedError(
                                absl::StrCat("no memory for a reply of ", *bytes, " bytes")));
   }
-  store_->Fetch(IdOf(range), RangeOf(range), request.reply.span(), SteadyNow());
   request.reply_payload = request.reply.span();
-  Finish(request, absl::OkStatus());
+  Finish(request, store_->Fetch(IdOf(range), RangeOf(range), request.reply.span(), SteadyNow()));
 }
 
 }  // namespace latentd

@@ -24,7 +24,8 @@ uint64_t PagesAt(double share, uint64_t pages) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<LatentStore>> LatentStore::Create(StoreOptions options) {
+absl::StatusOr<std::unique_ptr<LatentStore>> LatentStore::Create(
+    StoreOptions options, const AllocateRecordMemory& allocate) {
   const Layout& layout = options.layout;
   if (absl::Status s = ValidateGeometry(layout.geometry(), layout.record_format); !s.ok()) return s;
   if (layout.layers == 0 || layout.layers > kMaxLayers) {
@@ -49,7 +50,7 @@ absl::StatusOr<std::unique_ptr<LatentStore>> LatentStore::Create(StoreOptions op
                                                    " bytes holds no page of ", layout.page_bytes(),
                                                    " bytes (", layout.layers, " layers)"));
   }
-  auto arena = PageArena::Create(layout.page_bytes(), pages);
+  auto arena = PageArena::Create(layout.page_bytes(), pages, allocate);
   if (!arena.ok()) return arena.status();
   return std::unique_ptr<LatentStore>(new LatentStore(std::move(options), *std::move(arena)));
 }
@@ -72,13 +73,22 @@ const Chunk* LatentStore::Find(const ChunkId& id) const {
   return const_cast<LatentStore*>(this)->Find(id);
 }
 
-std::byte* LatentStore::Record(const Chunk& chunk, uint32_t layer, uint32_t token) const {
-  return arena_->page(chunk.pages[token / kPageTokens]) + layer * options_.layout.layer_bytes() +
-         token % kPageTokens * record_bytes_;
+void LatentStore::AddRuns(const Chunk& chunk, uint32_t layer, uint32_t first, uint32_t end,
+                          uint64_t host_offset) {
+  for (uint32_t token = first; token < end;) {
+    const uint32_t tokens = std::min(end - token, kPageTokens - token % kPageTokens);
+    runs_.push_back({.memory_offset = arena_->page_offset(chunk.pages[token / kPageTokens]) +
+                                      layer * options_.layout.layer_bytes() +
+                                      token % kPageTokens * record_bytes_,
+                     .host_offset = host_offset,
+                     .bytes = tokens * record_bytes_});
+    host_offset += tokens * record_bytes_;
+    token += tokens;
+  }
 }
 
 CacheView LatentStore::view() const {
-  return {.arena = arena_->base(),
+  return {.arena = arena_->memory().base(),
           .page_bytes = arena_->page_bytes(),
           .layer_bytes = options_.layout.layer_bytes()};
 }
@@ -180,20 +190,17 @@ absl::StatusOr<uint64_t> LatentStore::FetchBytes(const ChunkId& id,
   return uint64_t{range.layers} * range.tokens * record_bytes_;
 }
 
-void LatentStore::Fetch(const ChunkId& id, const RecordRange& range, std::span<std::byte> out,
-                        absl::Time now) {
+absl::Status LatentStore::Fetch(const ChunkId& id, const RecordRange& range,
+                                std::span<std::byte> out, absl::Time now) {
   Chunk& chunk = *Find(id);
-  std::byte* to = out.data();
-  const uint32_t end = range.first_token + range.tokens;
-  for (uint32_t l = range.first_layer; l < range.first_layer + range.layers; ++l) {
-    for (uint32_t token = range.first_token; token < end;) {
-      const uint32_t run = std::min(end - token, kPageTokens - token % kPageTokens);
-      std::memcpy(to, Record(chunk, l, token), run * record_bytes_);
-      to += run * record_bytes_;
-      token += run;
-    }
+  runs_.clear();
+  for (uint32_t l = 0; l < range.layers; ++l) {
+    AddRuns(chunk, range.first_layer + l, range.first_token, range.first_token + range.tokens,
+            uint64_t{l} * range.tokens * record_bytes_);
   }
+  if (absl::Status s = arena_->memory().Read(runs_, out.data()); !s.ok()) return s;
   Touch(chunk, now);
+  return absl::OkStatus();
 }
 
 std::optional<ChunkInfo> LatentStore::Stat(const ChunkId& id, absl::Time now) const {

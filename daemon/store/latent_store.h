@@ -2,8 +2,12 @@
 // have arrived, keeps what is in use, and evicts. Requests come already authenticated and bounded;
 // every error names the chunk and the thing that is wrong with it, and leaves the store as it was.
 //
-// Lane thread only; nothing here locks, blocks or reads a clock: `now` is the caller's, and never
-// goes back. Page tables returned by PinForAttend stay valid until the matching Unpin, whatever
+// Records lie in memory of the host or of a device; nothing else here depends on which. Where it is
+// a device's, Publish, Fetch and what compares records also answer INTERNAL, once the device has
+// failed: then nothing that the store holds can be had any more.
+//
+// Lane thread only; nothing here locks, blocks (but for a device's copies) or reads a clock: `now`
+// is the caller's, and never goes back. Page tables returned by PinForAttend stay valid until the matching Unpin, whatever
 // happens to the chunk meanwhile.
 #ifndef LATENTD_DAEMON_STORE_LATENT_STORE_H_
 #define LATENTD_DAEMON_STORE_LATENT_STORE_H_
@@ -27,8 +31,10 @@
 #include "daemon/session/session.h"
 #include "daemon/store/arrived_tokens.h"
 #include "daemon/store/chunk_info.h"
+#include "daemon/store/host_memory.h"
 #include "daemon/store/page_arena.h"
 #include "kernels/mla.h"
+#include "kernels/record_memory.h"
 #include "routing/ids.h"
 #include "routing/layout.h"
 
@@ -81,7 +87,8 @@ class LatentStore {
   static constexpr uint32_t kMaxHoleTokens = 65536;
   static constexpr size_t kMaxRuns = 1024;
 
-  static absl::StatusOr<std::unique_ptr<LatentStore>> Create(StoreOptions options);
+  static absl::StatusOr<std::unique_ptr<LatentStore>> Create(
+      StoreOptions options, const AllocateRecordMemory& allocate = MakeHostMemory);
   ~LatentStore();
   LatentStore(const LatentStore&) = delete;
   LatentStore& operator=(const LatentStore&) = delete;
@@ -114,7 +121,8 @@ class LatentStore {
   // Bytes of a range whose every record has arrived; INVALID_ARGUMENT, NOT_FOUND, OUT_OF_RANGE.
   absl::StatusOr<uint64_t> FetchBytes(const ChunkId& id, const RecordRange& range) const;
   // Copies it out as [layers][tokens][record]. REQUIRES: FetchBytes just said out.size().
-  void Fetch(const ChunkId& id, const RecordRange& range, std::span<std::byte> out, absl::Time now);
+  absl::Status Fetch(const ChunkId& id, const RecordRange& range, std::span<std::byte> out,
+                     absl::Time now);
 
   // Keeps a chunk from eviction until `ttl` (at most max_lease) from now; again: from now on.
   // NOT_FOUND.
@@ -165,11 +173,12 @@ class LatentStore {
   absl::Status CheckNewPiece(const ChunkId& id, uint32_t layer, const ArrivedTokens::Piece& piece,
                              const std::byte* records) const;
   absl::Status CheckSamePiece(const Chunk& chunk, uint32_t layer, const ArrivedTokens::Piece& piece,
-                              const std::byte* records) const;
+                              const std::byte* records);
   uint32_t MissingPages(const Chunk* chunk, const RecordRange& range) const;
   Chunk& AddChunk(const ChunkId& id);
   void AddPages(Chunk& chunk, const RecordRange& range);
-  void CopyIn(Chunk& chunk, const RecordRange& range, std::span<const std::byte> records);
+  // Writes new_pieces_, then counts them as arrived.
+  absl::Status CopyIn(Chunk& chunk, const RecordRange& range, std::span<const std::byte> records);
 
   // latent_store_evict.cc Evicts until `pages` pages and, if asked, one more chunk fit;
   // RESOURCE_EXHAUSTED with nothing evicted otherwise.
@@ -187,7 +196,10 @@ class LatentStore {
   void ForgetLease(Chunk& chunk, size_t index);
   void EraseIfEmpty(const SessionToken& session);
 
-  std::byte* Record(const Chunk& chunk, uint32_t layer, uint32_t token) const;
+  // Appends to runs_ where tokens [first, end) of a layer lie, page by page, for a host's buffer
+  // that has them from `host_offset` on.
+  void AddRuns(const Chunk& chunk, uint32_t layer, uint32_t first, uint32_t end,
+               uint64_t host_offset);
 
   const StoreOptions options_;
   const uint64_t record_bytes_;
@@ -210,9 +222,10 @@ class LatentStore {
   uint64_t discarded_ = 0;
   uint64_t published_bytes_ = 0;
 
-  // Scratch of Publish, kept so that a publish allocates nothing in the steady state.
+  // Scratch of Publish and Fetch, kept so that they allocate nothing in the steady state.
   std::vector<ArrivedTokens::Piece> pieces_;
   std::vector<NewPiece> new_pieces_;
+  std::vector<RecordRun> runs_;
 };
 
 }  // namespace latentd

@@ -214,7 +214,7 @@ class Simulation {
         std::advance(it, Pick(chunk.records[l].size()));
         std::vector<std::byte> out(world_.layout().record_bytes());
         REQUIRE(world_.store->FetchBytes(TinyId(n), {l, 1, it->first, 1}).ok());
-        world_.store->Fetch(TinyId(n), {l, 1, it->first, 1}, out, world_.now);
+        REQUIRE(world_.store->Fetch(TinyId(n), {l, 1, it->first, 1}, out, world_.now).ok());
         REQUIRE(out == TinyRecords(world_.layout(), {l, 1, it->first, 1}, it->second));
       }
     }

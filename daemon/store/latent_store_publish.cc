@@ -1,5 +1,5 @@
 // Records on their way into the store: everything is checked first, then room is made, then nothing
-// can fail.
+// can fail but a device.
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -29,10 +29,13 @@ absl::Status LatentStore::Publish(const ChunkId& id, const RecordRange& range,
   if (!new_pieces_.empty()) {
     const uint32_t pages = MissingPages(chunk, range);
     if (absl::Status s = MakeRoom(pages, chunk == nullptr, now); !s.ok()) return s;
-    // From here on nothing fails.
-    if (chunk == nullptr) chunk = &AddChunk(id);
+    const bool is_new = chunk == nullptr;
+    if (is_new) chunk = &AddChunk(id);
     AddPages(*chunk, range);
-    CopyIn(*chunk, range, records);
+    if (absl::Status s = CopyIn(*chunk, range, records); !s.ok()) {
+      if (is_new) Drop(*chunk);
+      return s;
+    }
   }
   if (!chunk->sealed && std::find(chunk->publishers.begin(), chunk->publishers.end(), session) ==
                             chunk->publishers.end()) {
@@ -128,15 +131,15 @@ absl::Status LatentStore::CheckNewPiece(const ChunkId& id, uint32_t layer,
 
 absl::Status LatentStore::CheckSamePiece(const Chunk& chunk, uint32_t layer,
                                          const ArrivedTokens::Piece& piece,
-                                         const std::byte* records) const {
-  for (uint32_t token = piece.first; token < piece.end; ++token, records += record_bytes_) {
-    if (std::memcmp(Record(chunk, layer, token), records, record_bytes_) != 0) {
-      return absl::AlreadyExistsError(absl::StrCat("chunk ", ToString(chunk.id),
-                                                   ": the record of layer ", layer, ", token ",
-                                                   token, " is here already, with other bytes"));
-    }
-  }
-  return absl::OkStatus();
+                                         const std::byte* records) {
+  runs_.clear();
+  AddRuns(chunk, layer, piece.first, piece.end, 0);
+  const auto other = arena_->memory().FirstDifference(runs_, records);
+  if (!other.ok()) return other.status();
+  if (!other->has_value()) return absl::OkStatus();
+  return absl::AlreadyExistsError(
+      absl::StrCat("chunk ", ToString(chunk.id), ": the record of layer ", layer, ", token ",
+                   piece.first + **other / record_bytes_, " is here already, with other bytes"));
 }
 
 uint32_t LatentStore::MissingPages(const Chunk* chunk, const RecordRange& range) const {
@@ -173,25 +176,27 @@ void LatentStore::AddPages(Chunk& chunk, const RecordRange& range) {
   }
 }
 
-void LatentStore::CopyIn(Chunk& chunk, const RecordRange& range,
-                         std::span<const std::byte> records) {
+absl::Status LatentStore::CopyIn(Chunk& chunk, const RecordRange& range,
+                                 std::span<const std::byte> records) {
+  const auto skipped = [&](const NewPiece& piece) {
+    return (uint64_t{piece.layer - range.first_layer} * range.tokens +
+            (piece.tokens.first - range.first_token)) *
+           record_bytes_;
+  };
+  runs_.clear();
+  for (const NewPiece& piece : new_pieces_) {
+    AddRuns(chunk, piece.layer, piece.tokens.first, piece.tokens.end, skipped(piece));
+  }
+  if (absl::Status s = arena_->memory().Write(runs_, records.data()); !s.ok()) return s;
   for (const NewPiece& piece : new_pieces_) {
     const auto [first, end, arrived] = piece.tokens;
-    const uint64_t skipped =
-        uint64_t{piece.layer - range.first_layer} * range.tokens + (first - range.first_token);
-    const std::byte* from = records.data() + skipped * record_bytes_;
-    for (uint32_t token = first; token < end;) {
-      const uint32_t run = std::min(end - token, kPageTokens - token % kPageTokens);
-      std::memcpy(Record(chunk, piece.layer, token), from, run * record_bytes_);
-      // Hashed while the copied bytes are still in cache.
-      chunk.checksum +=
-          RangeChecksum({from, run * record_bytes_}, record_bytes_, piece.layer, 1, token, run);
-      from += run * record_bytes_;
-      token += run;
-    }
+    const uint64_t bytes = (end - first) * record_bytes_;
+    chunk.checksum += RangeChecksum(records.subspan(skipped(piece), bytes), record_bytes_,
+                                    piece.layer, 1, first, end - first);
     chunk.layers[piece.layer].Add(first, end);
-    published_bytes_ += (end - first) * record_bytes_;
+    published_bytes_ += bytes;
   }
+  return absl::OkStatus();
 }
 
 }  // namespace latentd

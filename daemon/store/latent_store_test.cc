@@ -23,7 +23,7 @@ TEST_CASE("records come back from the store as they were published") {
   const auto bytes = world.store->FetchBytes(TinyId(1), part);
   REQUIRE(bytes.ok());
   std::vector<std::byte> out(*bytes);
-  world.store->Fetch(TinyId(1), part, out, world.now);
+  REQUIRE(world.store->Fetch(TinyId(1), part, out, world.now).ok());
   CHECK(out == TinyRecords(world.layout(), part));
   CHECK(world.store->CheckInvariants().ok());
   CHECK(world.pages_free() == 6);

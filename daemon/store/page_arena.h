@@ -1,8 +1,5 @@
-// `PageArena` owns a lane's cache memory as one range of equal pages and hands out page numbers.
-//
-// The range is only reserved at first: a page costs memory when it is first written, so a daemon
-// with a large cache starts at once. Pages that were freed are handed out again before fresh ones,
-// the warmest first.
+// `PageArena` divides a lane's cache memory into equal pages and hands out their numbers. Pages
+// that were freed are handed out again before fresh ones, the warmest first.
 //
 // Lane thread only. Memory stays at the same address for the arena's life.
 #ifndef LATENTD_DAEMON_STORE_PAGE_ARENA_H_
@@ -15,22 +12,24 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/record_memory.h"
 
 namespace latentd {
 
 class PageArena {
  public:
-  // RESOURCE_EXHAUSTED when the address space cannot be had; INVALID_ARGUMENT for pages of 0 bytes,
-  // no pages, or more than page numbers can name.
-  static absl::StatusOr<std::unique_ptr<PageArena>> Create(uint64_t page_bytes, uint64_t pages);
-  ~PageArena();
+  // RESOURCE_EXHAUSTED when the memory cannot be had; INVALID_ARGUMENT for pages of 0 bytes, no
+  // pages, or more than page numbers can name.
+  static absl::StatusOr<std::unique_ptr<PageArena>> Create(uint64_t page_bytes, uint64_t pages,
+                                                           const AllocateRecordMemory& allocate);
   PageArena(const PageArena&) = delete;
   PageArena& operator=(const PageArena&) = delete;
 
-  std::byte* base() const { return base_; }
+  RecordMemory& memory() const { return *memory_; }
   uint64_t bytes() const { return page_bytes_ * pages_total_; }
   uint64_t page_bytes() const { return page_bytes_; }
-  std::byte* page(uint32_t id) const { return base_ + id * page_bytes_; }
+  // Where page `id` begins in memory().
+  uint64_t page_offset(uint32_t id) const { return id * page_bytes_; }
 
   uint32_t pages_total() const { return pages_total_; }
   uint32_t pages_free() const { return pages_total_ - pages_used_; }
@@ -42,12 +41,9 @@ class PageArena {
   bool IsAllocated(uint32_t id) const { return id < pages_total_ && allocated_[id]; }
 
  private:
-  PageArena(std::byte* mapping, size_t mapping_bytes, std::byte* base, uint64_t page_bytes,
-            uint32_t pages);
+  PageArena(std::unique_ptr<RecordMemory> memory, uint64_t page_bytes, uint32_t pages);
 
-  std::byte* mapping_;
-  size_t mapping_bytes_;
-  std::byte* base_;
+  std::unique_ptr<RecordMemory> memory_;
   uint64_t page_bytes_;
   uint32_t pages_total_;
   uint32_t pages_used_ = 0;
