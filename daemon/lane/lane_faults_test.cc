@@ -184,11 +184,26 @@ TEST_CASE("a client that holds nothing is left in peace, however long it is sile
   CHECK(client.Ping().status().ok());
 }
 
-TEST_CASE("a client may come back with another connection") {
-  LaneWorld world(WideOptions());
+TEST_CASE("a client that comes back with another connection is answered there, and stays itself") {
+  const std::string transport = GENERATE("tcp", "shm");
+  LaneWorld world(WideOptions(), transport);
   TestClient client(world);
-  CHECK(client.Hello().status().ok());
-  CHECK(client.Ping().status().ok());
+  client.Fill(1, 64 * 8);
+  REQUIRE(client.Pin({1}, 60'000).status().ok());
+  CHECK(client.Hello().status().ok());  // twice from one connection changes nothing
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 12; ++i) client.SendAttend(kHeavy);
+    auto before = client.Reconnect();
+    before.reset();
+    // What was asked through the old connection is over with it.
+    CHECK(client.Until([&] { return world.Quiet(); }));
+    CHECK(client.Attend(kHeavy).status().ok());
+    CHECK(client.Ping().status().ok());
+  }
+  CHECK(world.lost == 0);
+  CHECK(world.stats().peer_failures.Get() == 0);
+  CHECK(world.stats().chunks_pinned.Get() == 1);
+  CHECK(world.stats().endpoints.Get() == 1);
 }
 
 TEST_CASE("a stopping lane finishes what is in flight") {

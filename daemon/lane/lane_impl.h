@@ -87,6 +87,8 @@ class LaneImpl : public Lane {
   void Add(SessionGrant grant);
   void OnHello(IncomingMessage message, const ParsedRequest& request, absl::Time now);
   absl::Status Bind(const SessionPtr& session, uint64_t sender, absl::Time now);
+  // Closes its connection and drops what came by it; says how many requests. The session goes on.
+  size_t Unbind(const SessionPtr& session);
   void OnConnectionFailed(const SessionToken& token, const absl::Status& status);
   void LoseSession(SessionPtr session, absl::Status status);
   void EndSession(const SessionPtr& session, std::string_view reason);

@@ -2,7 +2,8 @@
 // that a reply that comes too late finds out that there is nobody to send it to.
 //
 //     added     the token is known, nobody has said HELLO with it
-//     bound     HELLO came: replies go to `endpoint`, requests are taken from `sender` alone
+//     bound     HELLO came: replies go to `endpoint`, requests are taken from `sender` alone. HELLO
+//               from another sender binds anew
 //     ended     closed by the process, or its connection failed, or its peer fell silent: nothing
 //     is sent any more
 //

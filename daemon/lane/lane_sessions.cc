@@ -47,23 +47,22 @@ void LaneImpl::OnHello(IncomingMessage message, const ParsedRequest& request, ab
 
 absl::Status LaneImpl::Bind(const SessionPtr& session, uint64_t sender, absl::Time now) {
   if (sender == 0) return absl::UnauthenticatedError("the transport does not say who is calling");
-  if (session->endpoint == nullptr) {
-    const SessionToken token = session->grant.token;
-    auto endpoint = worker_->Connect(
-        session->grant.worker_address,
-        [this, token](const absl::Status& status) { OnConnectionFailed(token, status); });
-    if (!endpoint.ok()) {
-      spdlog::warn("lane {}: session {}: cannot connect to its worker: {}", options_.index,
-                   session->grant.client_name, endpoint.status().ToString());
-      return endpoint.status();
-    }
-    session->endpoint = *std::move(endpoint);
-  }
   Heard(*session, now);
   if (session->sender == sender) return absl::OkStatus();  // said twice
-  // A client that reconnects says HELLO again from another sender: its latest voice counts.
-  const auto old = by_sender_.find(session->sender);
-  if (old != by_sender_.end() && old->second == session) by_sender_.erase(old);
+  // A client that reconnects says HELLO again from another sender: its latest voice counts. UCX
+  // pairs endpoints by number, so only one made here, inside HELLO's handler, belongs to the new
+  // connection; the one before would be closed under us with the client's own.
+  Unbind(session);
+  const SessionToken token = session->grant.token;
+  auto endpoint = worker_->Connect(
+      session->grant.worker_address,
+      [this, token](const absl::Status& status) { OnConnectionFailed(token, status); });
+  if (!endpoint.ok()) {
+    spdlog::warn("lane {}: session {}: cannot connect to its worker: {}", options_.index,
+                 session->grant.client_name, endpoint.status().ToString());
+    return endpoint.status();
+  }
+  session->endpoint = *std::move(endpoint);
   session->sender = sender;
   by_sender_[sender] = session;
   session->state = LaneSession::State::kBound;
@@ -73,6 +72,26 @@ absl::Status LaneImpl::Bind(const SessionPtr& session, uint64_t sender, absl::Ti
   const std::lock_guard<std::mutex> lock(transports_mutex_);
   transports_ = std::move(transports);
   return absl::OkStatus();
+}
+
+size_t LaneImpl::Unbind(const SessionPtr& session) {
+  const auto bound = by_sender_.find(session->sender);
+  if (bound != by_sender_.end() && bound->second == session) by_sender_.erase(bound);
+  session->sender = 0;
+  session->state = LaneSession::State::kAdded;
+  const std::vector<uint64_t> serials(session->requests.begin(), session->requests.end());
+  for (const uint64_t serial : serials) {
+    LaneRequest& request = *requests_.find(serial)->second;
+    request.dropped = true;
+    // What only waits in the queue goes at once; what is being written to goes when that is over.
+    if (request.stage == LaneRequest::Stage::kComputing && engine_ != nullptr &&
+        engine_->Cancel(serial)) {
+      Forget(request);
+    }
+  }
+  // Sends in flight come back as failed in a later turn.
+  session->endpoint.reset();
+  return serials.size();
 }
 
 void LaneImpl::OnConnectionFailed(const SessionToken& token, const absl::Status& status) {
@@ -89,25 +108,12 @@ void LaneImpl::LoseSession(SessionPtr session, absl::Status status) {
 
 void LaneImpl::EndSession(const SessionPtr& session, std::string_view reason) {
   if (session->state == LaneSession::State::kEnded) return;
-  session->state = LaneSession::State::kEnded;
   sessions_.erase(session->grant.token);
-  const auto bound = by_sender_.find(session->sender);
-  if (bound != by_sender_.end() && bound->second == session) by_sender_.erase(bound);
-  const std::vector<uint64_t> serials(session->requests.begin(), session->requests.end());
-  for (const uint64_t serial : serials) {
-    LaneRequest& request = *requests_.find(serial)->second;
-    request.dropped = true;
-    // What only waits in the queue goes at once; what is being written to goes when that is over.
-    if (request.stage == LaneRequest::Stage::kComputing && engine_ != nullptr &&
-        engine_->Cancel(serial)) {
-      Forget(request);
-    }
-  }
+  const size_t dropped = Unbind(session);
+  session->state = LaneSession::State::kEnded;
   store_->EndSession(session->grant.token, SteadyNow());
-  // Sends in flight come back as failed in a later turn.
-  session->endpoint.reset();
   spdlog::info("lane {}: session {} ended ({}), {} requests in flight", options_.index,
-               session->grant.client_name, reason, serials.size());
+               session->grant.client_name, reason, dropped);
 }
 
 }  // namespace latentd

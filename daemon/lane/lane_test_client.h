@@ -139,8 +139,7 @@ class TestClient {
                             .worker_address = worker_->address()},
                            [&] { known = true; });
     if (!WaitFor([&] { return known.load(); })) throw std::runtime_error("AddSession hangs");
-    endpoint_ = ValueOrDie(worker_->Connect(world.lane->worker_address(),
-                                            [this](absl::Status s) { failure = std::move(s); }));
+    endpoint_ = Connect();
     if (hello && Hello().code() != wire::Code::kOk) throw std::runtime_error("no HELLO");
   }
 
@@ -317,18 +316,29 @@ class TestClient {
     auto kept = std::make_shared<std::vector<std::byte>>(std::move(payload));
     endpoint_->Send(wire::kRequestAm, header, *kept, [kept](const absl::Status&) {});
   }
+  // Makes another connection and says HELLO there; gives back the one before.
+  std::unique_ptr<Endpoint> Reconnect() {
+    failure = absl::OkStatus();
+    auto before = std::exchange(endpoint_, Connect());
+    if (Hello().code() != wire::Code::kOk) throw std::runtime_error("no HELLO");
+    return before;
+  }
   // As if the process had been killed: nothing is said, the connection just ends.
   void Die() {
     endpoint_.reset();
     worker_.reset();
   }
 
-  absl::Status failure;  // of the connection
+  absl::Status failure;  // of a connection
   bool answers_pings = true;
   int pings = 0;
   int replies_received = 0;
 
  private:
+  std::unique_ptr<Endpoint> Connect() {
+    return ValueOrDie(worker_->Connect(world_.lane->worker_address(),
+                                       [this](absl::Status s) { failure = std::move(s); }));
+  }
   static std::vector<wire::IdEntry> Ids(const std::vector<uint64_t>& chunks) {
     std::vector<wire::IdEntry> ids;
     for (const uint64_t n : chunks) ids.push_back({TinyId(n).hi, TinyId(n).lo});
