@@ -80,7 +80,7 @@ UcxCore::~UcxCore() {
   }
   while (in_flight_ != nullptr) {
     // UCX may still call back for it: the operation is left behind without its callback.
-    Operation* operation = in_flight_;
+    UcxOperation* operation = in_flight_;
     Unlink(&in_flight_, operation);
     operation->core = nullptr;
     operation->endpoint = nullptr;
@@ -251,7 +251,7 @@ void UcxCore::Send(const std::shared_ptr<EndpointState>& state, unsigned am_id,
                                          " bytes, expected at most ", max_header_bytes())));
   }
   const auto message = WithPreamble(state->preamble, header);
-  Operation* operation = StartOperation(state, std::move(done));
+  UcxOperation* operation = StartOperation(state, std::move(done));
   ucp_request_param_t param = {};
   param.op_attr_mask =
       UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
@@ -276,7 +276,7 @@ void UcxCore::ReplyAndShun(ucp_ep_h reply_ep, uint64_t sender, unsigned am_id,
   }
   if (reply_ep == nullptr || header.size() > max_header_bytes()) return;
   const auto message = WithPreamble({.worker = worker_id_}, header);
-  Operation* operation = StartOperation(nullptr, [](const absl::Status&) {});
+  UcxOperation* operation = StartOperation(nullptr, [](const absl::Status&) {});
   ucp_request_param_t param = {};
   param.op_attr_mask =
       UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
@@ -289,7 +289,7 @@ void UcxCore::ReplyAndShun(ucp_ep_h reply_ep, uint64_t sender, unsigned am_id,
 }
 
 void UcxCore::OnSent(void* request, ucs_status_t status, void* user_data) {
-  auto* operation = static_cast<Operation*>(user_data);
+  auto* operation = static_cast<UcxOperation*>(user_data);
   ucp_request_free(request);
   if (operation->core == nullptr) {
     delete operation;
@@ -323,9 +323,9 @@ void UcxCore::StartReceive(const PostponedReceive& receive) {
   if (!UCS_PTR_IS_PTR(request)) FinishOperation(receive.operation, UCS_PTR_STATUS(request));
 }
 
-Operation* UcxCore::StartOperation(std::shared_ptr<EndpointState> endpoint, SendCallback done) {
-  if (free_operations_.empty()) free_operations_.push_back(std::make_unique<Operation>());
-  Operation* operation = free_operations_.back().release();
+UcxOperation* UcxCore::StartOperation(std::shared_ptr<EndpointState> endpoint, SendCallback done) {
+  if (free_operations_.empty()) free_operations_.push_back(std::make_unique<UcxOperation>());
+  UcxOperation* operation = free_operations_.back().release();
   free_operations_.pop_back();
   operation->core = this;
   operation->endpoint = std::move(endpoint);
@@ -334,7 +334,7 @@ Operation* UcxCore::StartOperation(std::shared_ptr<EndpointState> endpoint, Send
   return operation;
 }
 
-void UcxCore::FinishOperation(Operation* operation, ucs_status_t status) {
+void UcxCore::FinishOperation(UcxOperation* operation, ucs_status_t status) {
   Unlink(&in_flight_, operation);
   absl::Status result;
   if (status != UCS_OK) {

@@ -61,12 +61,12 @@ struct EndpointState : std::enable_shared_from_this<EndpointState> {
 };
 
 // A send or a receive that UCX has not finished.
-struct Operation {
+struct UcxOperation {
   UcxCore* core = nullptr;                  // null once abandoned by a worker that was destroyed
   std::shared_ptr<EndpointState> endpoint;  // null for receives
   SendCallback done;
-  Operation* previous = nullptr;
-  Operation* next = nullptr;
+  UcxOperation* previous = nullptr;
+  UcxOperation* next = nullptr;
 };
 
 class UcxCore {
@@ -115,7 +115,7 @@ class UcxCore {
     void* desc;
     void* dst;
     size_t bytes;
-    Operation* operation;
+    UcxOperation* operation;
   };
   struct Completion {
     SendCallback done;
@@ -128,8 +128,8 @@ class UcxCore {
   static void OnSent(void* request, ucs_status_t status, void* user_data);
   static void OnReceived(void* request, ucs_status_t status, size_t length, void* user_data);
 
-  Operation* StartOperation(std::shared_ptr<EndpointState> endpoint, SendCallback done);
-  void FinishOperation(Operation* operation, ucs_status_t status);
+  UcxOperation* StartOperation(std::shared_ptr<EndpointState> endpoint, SendCallback done);
+  void FinishOperation(UcxOperation* operation, ucs_status_t status);
   void StartReceive(const PostponedReceive& receive);
   // The parts of a ucp_request_param_t that tell UCX what memory this is.
   void DescribeMemory(const void* base, size_t bytes, ucp_request_param_t* param);
@@ -159,8 +159,8 @@ class UcxCore {
   std::vector<Completion> completions_;
   std::vector<Completion> running_;  // completions_ of this Progress; kept for its capacity
 
-  Operation* in_flight_ = nullptr;  // a list
-  std::vector<std::unique_ptr<Operation>> free_operations_;
+  UcxOperation* in_flight_ = nullptr;  // a list
+  std::vector<std::unique_ptr<UcxOperation>> free_operations_;
   IncomingMessage::Impl* messages_ = nullptr;  // a list
 
   // Bounded: the oldest is forgotten, and answered again if it should still be there.
