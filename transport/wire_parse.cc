@@ -63,7 +63,11 @@ absl::Status ParseAttend(WireReader& meta, const wire::RequestHeader& header,
     return absl::OutOfRangeError(absl::StrCat("attend.layer: got ", body.layer,
                                               ", expected less than the layout's ", limits.layers));
   }
-  if (auto s = CheckCount("attend.heads", body.heads, 1, limits.max_heads); !s.ok()) return s;
+  // A bound of the problem, not of this receiver: no other node and no later time would take it.
+  if (body.heads == 0) return Mismatch("attend.heads", 0, "at least 1");
+  if (body.heads > kMaxHeads) {
+    return Mismatch("attend.heads", body.heads, absl::StrCat("at most ", kMaxHeads));
+  }
   if (auto s = CheckCount("attend.tokens", body.tokens, 1, limits.max_query_tokens); !s.ok()) {
     return s;
   }

@@ -30,7 +30,6 @@ struct WireLimits {
   uint32_t layers = UINT32_MAX;  // of the layout
   uint64_t layout_hash = 0;      // 0 = any layout is let through
 
-  uint32_t max_heads = kMaxHeads;
   uint32_t max_query_tokens = 16384;  // of one ATTEND
   uint32_t max_groups = 4096;
   uint32_t max_chunks = 16384;  // of one ATTEND, and ids of one PIN, RELEASE or STAT

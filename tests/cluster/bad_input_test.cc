@@ -133,7 +133,8 @@ TEST_CASE("queries that cannot be answered are refused by name") {
   world.Case("too many heads", [&] {
     RawAttend attend = world.Good();
     attend.heads = kMaxHeads + 1;
-    CheckRefused(Attend(world.requester, attend), wire::Code::kResourceExhausted, {"heads", "129"});
+    CheckRefused(Attend(world.requester, attend), wire::Code::kInvalidArgument,
+                 {"heads", "129", "128"});
   });
   world.Case("no tokens", [&] {
     RawAttend attend = world.Good();
