@@ -140,6 +140,7 @@ struct PeerConfig {
 struct MembershipConfig {
   MembershipBackend backend = MembershipBackend::kStatic;
   std::vector<PeerConfig> peers;  // static: every node, this one too; empty: this node is alone
+  uint64_t epoch = 1;  // static: of the table that the peers make; grows with each change
   std::vector<std::string> endpoints;
   std::string cluster = "default";
   uint64_t lease_ms = 3000;

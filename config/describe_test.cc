@@ -38,6 +38,7 @@ model: { name: "yes", layers: 2, heads: 4, latent: 128, rope: 32, nope: 16, valu
 record: fp8
 membership:
   peers: [{ id: "null", control: "[::1]:7000", capacity: 3B }, { id: n2, control: "n2:7000", capacity: 2GiB }]
+  epoch: 23
   endpoints: ["e:1", "[::1]:2"]
   cluster: "007"
   lease: 2500ms

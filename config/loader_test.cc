@@ -60,6 +60,7 @@ model: { name: tiny-1, layers: 2, heads: 4, latent: 128, rope: 32, rope_paramete
 record: fp8
 membership:
   peers: [{ id: n1, control: "10.0.0.1:7000", capacity: 1GiB }, { id: n2, control: "10.0.0.2:7000", capacity: 2GiB }]
+  epoch: 5
 replicas: 2
 store: { high_watermark: 0.8, low_watermark: 0.5, lease_default: 5m }
 session: { ttl: 10s }
@@ -85,11 +86,18 @@ log: { level: debug, format: json }
   CHECK(config.record == RecordFormat::kFp8);
   REQUIRE(config.membership.peers.size() == 2);
   CHECK(config.membership.peers[1].capacity_bytes == 2 * kGiB);
+  CHECK(config.membership.epoch == 5);
   CHECK(config.store.lease_default_ms == 300'000);
   CHECK(config.drain.timeout_ms == 0);
   CHECK(config.metrics.listen.empty());
   CHECK(config.log.format == LogFormat::kJson);
   CHECK(AdvertisedControlAddress(config) == "10.0.0.1:7000");
+}
+
+TEST_CASE("epochs begin with 1") {
+  CHECK(Loaded(kMinimal).membership.epoch == 1);
+  CHECK(FaultsWith("membership: { epoch: 0 }\n") ==
+        "f:4:22: membership.epoch: '0' is out of range: it must be 1 to 9007199254740992\n");
 }
 
 TEST_CASE("a single transport needs no list") {

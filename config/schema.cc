@@ -252,6 +252,10 @@ Schema<MembershipConfig> MembershipSchema() {
       MapListKey("peers", &C::peers, PeerSchema(), 0, kMaxNodes,
                  "For static: all nodes, this one among them; the same list in every node's file. "
                  "Without it, this node is alone."),
+      ScalarKey("epoch", &C::epoch, CountCodec(1, uint64_t{1} << 53),
+                "For static: version of the list of peers, the same in every node's file. Raise it "
+                "with every change of peers, capacities or replicas, so that clients tell the old "
+                "routing table from the new one."),
       ScalarListKey("endpoints", &C::endpoints, HostPortCodec(PortZero::kRefused), 64,
                     "For etcd: addresses of its servers."),
       ScalarKey("cluster", &C::cluster, TextCodec(),

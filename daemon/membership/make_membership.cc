@@ -16,7 +16,10 @@ absl::StatusOr<std::unique_ptr<Membership>> MakeMembership(const Config& config,
       return absl::UnimplementedError(
           "membership.backend: etcd is not in this version; use static and membership.peers");
   }
-  StaticMembershipOptions options{.peers = {}, .replicas = config.replicas, .version = version};
+  StaticMembershipOptions options{.peers = {},
+                                  .replicas = config.replicas,
+                                  .epoch = Epoch{config.membership.epoch},
+                                  .version = version};
   for (const PeerConfig& peer : config.membership.peers) {
     options.peers.push_back({.id = peer.id,
                              .control_address = peer.control_address,
