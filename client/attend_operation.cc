@@ -70,7 +70,7 @@ class AttendOperation final : public Operation {
         out.items.push_back(static_cast<uint32_t>(pieces_.size()));
         pieces_.push_back(piece);
       }
-      out.out = MakeRequest(message, target.pool);
+      if (auto s = MakeRequest(message, target.pool, &out.out); !s.ok()) return s;
       messages_.push_back({.runs = std::move(message.runs), .tokens = message.tokens});
       built->push_back(std::move(out));
     }
@@ -156,10 +156,9 @@ class AttendOperation final : public Operation {
         .tokens = static_cast<uint32_t>(std::min<uint64_t>(rows / query_.heads, 1 << 20))};
   }
 
-  Outgoing MakeRequest(const AttendMessage& message, BufferPool& pool) const {
-    Outgoing out;
-    out.opcode = wire::Opcode::kAttend;
-    out.rows = uint64_t{message.tokens} * query_.heads;
+  absl::Status MakeRequest(const AttendMessage& message, PayloadPool& pool, Outgoing* out) const {
+    out->opcode = wire::Opcode::kAttend;
+    out->rows = uint64_t{message.tokens} * query_.heads;
     wire::RequestHeader header{};
     if (query_.out_format == OutFormat::kFp32) header.flags |= wire::kOutFp32;
     if (query_.best_effort) header.flags |= wire::kBestEffort;
@@ -168,14 +167,13 @@ class AttendOperation final : public Operation {
                  .scale = query_.scale,
                  .heads = query_.heads,
                  .tokens = message.tokens},
-                message.groups, message.chunks, &out.header);
-    out.reply_payload_bytes = out.rows * AnswerRowBytes(geometry_, query_.out_format);
-    SetRows(message, pool, &out);
-    return out;
+                message.groups, message.chunks, &out->header);
+    out->reply_payload_bytes = out->rows * AnswerRowBytes(geometry_, query_.out_format);
+    return SetRows(message, pool, out);
   }
 
   // Rows that lie together in the query go from where they are; others are gathered.
-  void SetRows(const AttendMessage& message, BufferPool& pool, Outgoing* out) const {
+  absl::Status SetRows(const AttendMessage& message, PayloadPool& pool, Outgoing* out) const {
     const uint64_t token_bytes = query_.heads * RowBytes(geometry_);
     const std::span<const std::byte> rows = std::as_bytes(query_.rows);
     const MessageRun& first = message.runs.front();
@@ -184,14 +182,19 @@ class AttendOperation final : public Operation {
     };
     if (std::all_of(message.runs.begin(), message.runs.end(), follows)) {
       out->payload = rows.subspan(first.first_token * token_bytes, message.tokens * token_bytes);
-      return;
+      return absl::OkStatus();
     }
     out->owned = pool.Take(message.tokens * token_bytes);
+    if (out->owned.empty()) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "rows: no memory for the ", message.tokens * token_bytes, " bytes of a request"));
+    }
     for (const MessageRun& run : message.runs) {
       std::memcpy(out->owned.data() + run.message_token * token_bytes,
                   rows.data() + run.first_token * token_bytes, run.tokens * token_bytes);
     }
     out->payload = out->owned.bytes();
+    return absl::OkStatus();
   }
 
   const float* Lse(const SentMessage& message) const {

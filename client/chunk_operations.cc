@@ -16,7 +16,7 @@ namespace {
 // the holder's limits.
 class RangeOperation : public Operation {
  public:
-  RangeOperation(const RecordRange& range, uint64_t record_bytes, DoneCallback done)
+  RangeOperation(const ChunkRange& range, uint64_t record_bytes, DoneCallback done)
       : record_bytes_(record_bytes),
         slices_{{.range = range,
                  .offset_bytes = 0,
@@ -51,7 +51,7 @@ class RangeOperation : public Operation {
  protected:
   virtual void Fill(const Slice& slice, Outgoing* out) const = 0;
 
-  static wire::RangeBody BodyOf(const RecordRange& range) {
+  static wire::RangeBody BodyOf(const ChunkRange& range) {
     return {.chunk_hi = range.chunk.hi,
             .chunk_lo = range.chunk.lo,
             .first_layer = range.first_layer,
@@ -67,7 +67,7 @@ class RangeOperation : public Operation {
 
 class PublishOperation final : public RangeOperation {
  public:
-  PublishOperation(const RecordRange& range, uint64_t record_bytes,
+  PublishOperation(const ChunkRange& range, uint64_t record_bytes,
                    std::span<const std::byte> records, DoneCallback done)
       : RangeOperation(range, record_bytes, std::move(done)), records_(records) {}
 
@@ -85,7 +85,7 @@ class PublishOperation final : public RangeOperation {
 
 class FetchOperation final : public RangeOperation {
  public:
-  FetchOperation(const RecordRange& range, uint64_t record_bytes, std::span<std::byte> records,
+  FetchOperation(const ChunkRange& range, uint64_t record_bytes, std::span<std::byte> records,
                  DoneCallback done)
       : RangeOperation(range, record_bytes, std::move(done)), records_(records) {}
 
@@ -291,7 +291,7 @@ class FailedOperation final : public Operation {
   const DoneCallback done_;
 };
 
-absl::Status CheckRange(const RecordRange& range, uint64_t bytes, const Layout& layout) {
+absl::Status CheckRange(const ChunkRange& range, uint64_t bytes, const Layout& layout) {
   if (range.layers == 0 || range.tokens == 0) {
     return absl::InvalidArgumentError(absl::StrCat("range: got ", range.layers, " layers of ",
                                                    range.tokens,
@@ -330,14 +330,14 @@ StatCallback WithoutStats(DoneCallback done) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Operation>> MakePublish(const RecordRange& range,
+absl::StatusOr<std::unique_ptr<Operation>> MakePublish(const ChunkRange& range,
                                                        std::span<const std::byte> records,
                                                        const Layout& layout, DoneCallback done) {
   if (auto s = CheckRange(range, records.size(), layout); !s.ok()) return s;
   return std::make_unique<PublishOperation>(range, layout.record_bytes(), records, std::move(done));
 }
 
-absl::StatusOr<std::unique_ptr<Operation>> MakeFetch(const RecordRange& range,
+absl::StatusOr<std::unique_ptr<Operation>> MakeFetch(const ChunkRange& range,
                                                      std::span<std::byte> records,
                                                      const Layout& layout, DoneCallback done) {
   if (auto s = CheckRange(range, records.size(), layout); !s.ok()) return s;

@@ -25,10 +25,10 @@ using StatCallback = std::function<void(absl::StatusOr<std::vector<ChunkStat>>)>
 using EchoCallback = std::function<void(absl::StatusOr<HolderTiming>)>;
 
 // Each returns INVALID_ARGUMENT or OUT_OF_RANGE where the arguments cannot be right.
-absl::StatusOr<std::unique_ptr<Operation>> MakePublish(const RecordRange& range,
+absl::StatusOr<std::unique_ptr<Operation>> MakePublish(const ChunkRange& range,
                                                        std::span<const std::byte> records,
                                                        const Layout& layout, DoneCallback done);
-absl::StatusOr<std::unique_ptr<Operation>> MakeFetch(const RecordRange& range,
+absl::StatusOr<std::unique_ptr<Operation>> MakeFetch(const ChunkRange& range,
                                                      std::span<std::byte> records,
                                                      const Layout& layout, DoneCallback done);
 absl::StatusOr<std::unique_ptr<Operation>> MakeSeal(const ChunkId& chunk, uint32_t tokens,

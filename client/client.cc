@@ -63,7 +63,7 @@ class UcxClient final : public Client {
     return {path.late_answers, path.links_failed, path.pings_sent, path.pings_answered};
   }
 
-  CallId StartPublish(const RecordRange& range, std::span<const std::byte> records,
+  CallId StartPublish(const ChunkRange& range, std::span<const std::byte> records,
                       absl::Duration timeout, Done done) override {
     return Start(MakePublish(range, records, layout_, done), timeout, done);
   }
@@ -75,7 +75,7 @@ class UcxClient final : public Client {
     return Start(MakeAttendOperation(query, layout_.geometry(), layout_.layers, done), timeout,
                  done);
   }
-  CallId StartFetch(const RecordRange& range, std::span<std::byte> records, absl::Duration timeout,
+  CallId StartFetch(const ChunkRange& range, std::span<std::byte> records, absl::Duration timeout,
                     Done done) override {
     return Start(MakeFetch(range, records, layout_, done), timeout, done);
   }
@@ -204,7 +204,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
   return UcxClient::Make(std::move(options));
 }
 
-absl::Status Client::Publish(const RecordRange& range, std::span<const std::byte> records,
+absl::Status Client::Publish(const ChunkRange& range, std::span<const std::byte> records,
                              absl::Duration timeout) {
   return Await<absl::Status>(
       *this, [&](Done done) { StartPublish(range, records, timeout, std::move(done)); });
@@ -221,7 +221,7 @@ absl::StatusOr<AttendAnswer> Client::Attend(const AttendQuery& query, absl::Dura
       *this, [&](AttendDone done) { StartAttend(query, timeout, std::move(done)); });
 }
 
-absl::Status Client::Fetch(const RecordRange& range, std::span<std::byte> records,
+absl::Status Client::Fetch(const ChunkRange& range, std::span<std::byte> records,
                            absl::Duration timeout) {
   return Await<absl::Status>(
       *this, [&](Done done) { StartFetch(range, records, timeout, std::move(done)); });

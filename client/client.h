@@ -66,14 +66,14 @@ class Client {
   virtual ClientCounters counters() const = 0;
 
   // --- Calls that finish before they return. A timeout of zero is the options' default.
-  absl::Status Publish(const RecordRange& range, std::span<const std::byte> records,
+  absl::Status Publish(const ChunkRange& range, std::span<const std::byte> records,
                        absl::Duration timeout = {});
   // Ends a chunk: it has `tokens` tokens in every layer, and `checksum` as
   // transport/record_checksum.h has it.
   absl::Status Seal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum,
                     absl::Duration timeout = {});
   absl::StatusOr<AttendAnswer> Attend(const AttendQuery& query, absl::Duration timeout = {});
-  absl::Status Fetch(const RecordRange& range, std::span<std::byte> records,
+  absl::Status Fetch(const ChunkRange& range, std::span<std::byte> records,
                      absl::Duration timeout = {});
   // Keeps chunks from being evicted for the duration of the lease, or until Release or the
   // session's end.
@@ -87,12 +87,12 @@ class Client {
                                     uint64_t reply_bytes, absl::Duration timeout = {});
 
   // --- The same calls, answered by callback
-  virtual CallId StartPublish(const RecordRange& range, std::span<const std::byte> records,
+  virtual CallId StartPublish(const ChunkRange& range, std::span<const std::byte> records,
                               absl::Duration timeout, Done done) = 0;
   virtual CallId StartSeal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum,
                            absl::Duration timeout, Done done) = 0;
   virtual CallId StartAttend(const AttendQuery& query, absl::Duration timeout, AttendDone done) = 0;
-  virtual CallId StartFetch(const RecordRange& range, std::span<std::byte> records,
+  virtual CallId StartFetch(const ChunkRange& range, std::span<std::byte> records,
                             absl::Duration timeout, Done done) = 0;
   virtual CallId StartPin(std::span<const ChunkId> chunks, absl::Duration lease,
                           absl::Duration timeout, Done done) = 0;

@@ -197,7 +197,7 @@ TEST_CASE("records beyond one request's bound go in several and come back whole"
     return answer;
   });
   const auto client = ConnectTo(daemon);
-  const RecordRange range = {.chunk = kFirst, .layers = 2, .first_token = 3, .tokens = 15};
+  const ChunkRange range = {.chunk = kFirst, .layers = 2, .first_token = 3, .tokens = 15};
   std::vector<std::byte> records(2 * 15 * layout.record_bytes());
   CHECK(client->Publish(range, records, kLong) == absl::OkStatus());
   CHECK(daemon.requests(Opcode::kPublish) == 6);

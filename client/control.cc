@@ -98,6 +98,7 @@ absl::StatusOr<std::unique_ptr<ControlPlane>> ControlPlane::Start(ControlOptions
         OpenFirst(options, endpoint, channel, std::max(left, absl::Milliseconds(1)));
     if (session.ok()) {
       options.expected_layout = HashLayout(session->layout);
+      options.layout = session->layout;
       auto control = std::make_unique<GrpcControlPlane>(options, *credentials, handover);
       handover->Push(TableChanged{session->table});
       handover->Push(SessionOpened{*session});

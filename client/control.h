@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,7 @@ struct ControlOptions {
   std::string client_name;
   std::string worker_address;                      // the client's own
   LayoutHash expected_layout{};                    // 0: whatever the first daemon has
+  std::optional<Layout> layout;                    // the same in full, once it is known
   absl::Duration call_timeout = absl::Seconds(2);  // of one gRPC call
 };
 

@@ -16,11 +16,11 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
-#include "client/buffer_pool.h"
 #include "client/exchange.h"
 #include "client/lane_link.h"
 #include "client/session_info.h"
 #include "routing/ids.h"
+#include "transport/payload_pool.h"
 #include "transport/wire_parse.h"
 #include "transport/worker.h"
 
@@ -81,7 +81,7 @@ class DataPath {
   uint64_t next_timer_ns() const;
   size_t in_flight() const { return exchanges_.size(); }
 
-  BufferPool& pool() { return pool_; }
+  PayloadPool& pool() { return pool_; }
   size_t max_header_bytes() const { return worker_->max_header_bytes(); }
   const DataPathCounters& counters() const { return counters_; }
 
@@ -119,7 +119,7 @@ class DataPath {
   Worker* const worker_;
   const DataPathOptions options_;
   // Declared before what lends from it.
-  BufferPool pool_;
+  PayloadPool pool_;
   std::map<NodeId, Node> nodes_;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Exchange>> exchanges_;
   std::vector<std::unique_ptr<Endpoint>> closing_;  // destroyed outside UCX's callbacks

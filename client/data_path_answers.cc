@@ -101,12 +101,19 @@ void DataPath::TakePayload(Exchange& exchange, ExchangeResult result, IncomingMe
   }
   struct Receiving {
     IncomingMessage message;
-    PooledBuffer buffer;
+    PayloadBuffer buffer;
     ExchangeResult result;
   };
+  PayloadBuffer buffer = pool_.Take(bytes);
+  if (buffer.empty()) {
+    Fail(exchange,
+         absl::ResourceExhaustedError(absl::StrCat("no memory for the ", bytes, " bytes that node ",
+                                                   exchange.link->node, " answers")));
+    return;
+  }
   exchange.receiving = true;
   auto receiving = std::make_shared<Receiving>(
-      Receiving{std::move(message), pool_.Take(bytes), std::move(result)});
+      Receiving{std::move(message), std::move(buffer), std::move(result)});
   const std::weak_ptr<int> alive = alive_;
   receiving->message.ReceiveInto(
       receiving->buffer.data(),

@@ -87,7 +87,8 @@ void Dispatcher::OnFailure(Entry& entry, Work work, const NodeId& node, const ab
       // Only the session that was refused: there may be a newer one by now.
       if (const SessionInfo* session = path_->FindSession(node);
           session == nullptr || (result != nullptr && session->token == result->token)) {
-        refused_.insert(node);
+        // In doubt only: a daemon that took us for dead closed the connection, not the session. If
+        // it is over, its renewal says so.
         path_->DropSession(
             node, absl::UnauthenticatedError(absl::StrCat("node ", node, ": its session is over")));
       }

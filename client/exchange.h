@@ -9,10 +9,10 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "client/buffer_pool.h"
 #include "client/clock.h"
 #include "client/session_info.h"
 #include "routing/ids.h"
+#include "transport/payload_pool.h"
 #include "transport/wire.h"
 #include "transport/wire_build.h"
 #include "transport/wire_parse.h"
@@ -28,7 +28,7 @@ struct Outgoing {
   wire::Opcode opcode = wire::Opcode::kPing;
   MessageBytes header;                 // as wire_build.h makes it
   std::span<const std::byte> payload;  // in `owned`, or in the caller's memory
-  PooledBuffer owned;
+  PayloadBuffer owned;
   uint64_t reply_payload_bytes = 0;  // of an OK reply, exactly
   uint64_t rows = 0;                 // for the report
 };
@@ -38,7 +38,7 @@ class ReplyPayload {
  public:
   ReplyPayload() = default;
   explicit ReplyPayload(IncomingMessage eager) : message_(std::move(eager)) {}
-  explicit ReplyPayload(PooledBuffer received) : buffer_(std::move(received)) {}
+  explicit ReplyPayload(PayloadBuffer received) : buffer_(std::move(received)) {}
 
   std::span<const std::byte> bytes() const {
     return buffer_.empty() ? message_.eager_payload() : std::as_const(buffer_).bytes();
@@ -46,7 +46,7 @@ class ReplyPayload {
 
  private:
   IncomingMessage message_;
-  PooledBuffer buffer_;
+  PayloadBuffer buffer_;
 };
 
 struct ExchangeResult {

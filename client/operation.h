@@ -15,11 +15,11 @@
 
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
-#include "client/buffer_pool.h"
 #include "client/exchange.h"
 #include "client/query.h"
 #include "client/session_info.h"
 #include "routing/ids.h"
+#include "transport/payload_pool.h"
 
 namespace latentd {
 
@@ -30,7 +30,7 @@ struct Target {
   const SessionInfo& session;
   uint32_t lane;
   size_t max_header_bytes;
-  BufferPool& pool;
+  PayloadPool& pool;
 };
 
 // A message for some of the items.

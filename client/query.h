@@ -17,7 +17,7 @@
 namespace latentd {
 
 // Records [layers][tokens][record] of one chunk.
-struct RecordRange {
+struct ChunkRange {
   ChunkId chunk;
   uint32_t first_layer = 0;
   uint32_t layers = 0;

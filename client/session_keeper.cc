@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "routing/layout_proto.h"
 #include "transport/wire.h"
 
 namespace latentd {
@@ -19,6 +20,7 @@ v1::OpenRequest MakeOpenRequest(const ControlOptions& options) {
   request.set_client_name(options.client_name);
   request.set_worker_address(options.worker_address);
   request.set_layout_hash(ToInt(options.expected_layout));
+  if (options.layout) *request.mutable_layout() = ToProto(*options.layout);
   request.set_protocol_version(wire::kVersion);
   return request;
 }

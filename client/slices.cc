@@ -4,7 +4,7 @@
 
 namespace latentd {
 
-std::vector<Slice> SliceRange(const RecordRange& range, uint64_t record_bytes, uint64_t max_bytes) {
+std::vector<Slice> SliceRange(const ChunkRange& range, uint64_t record_bytes, uint64_t max_bytes) {
   std::vector<Slice> slices;
   const uint64_t layer_bytes = range.tokens * record_bytes;
   const auto append = [&](uint32_t layer, uint32_t layers, uint32_t token, uint32_t tokens) {

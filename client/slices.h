@@ -12,13 +12,13 @@
 namespace latentd {
 
 struct Slice {
-  RecordRange range;
+  ChunkRange range;
   uint64_t offset_bytes = 0;  // of its records in those of the whole range
   uint64_t bytes = 0;
 };
 
 // In order, without gaps or overlap. Always at least one record a slice, however small the bound.
-std::vector<Slice> SliceRange(const RecordRange& range, uint64_t record_bytes, uint64_t max_bytes);
+std::vector<Slice> SliceRange(const ChunkRange& range, uint64_t record_bytes, uint64_t max_bytes);
 
 }  // namespace latentd
 

@@ -8,7 +8,7 @@ namespace latentd {
 namespace {
 
 constexpr uint64_t kRecord = 10;
-constexpr RecordRange kRange = {
+constexpr ChunkRange kRange = {
     .chunk = {1, 2}, .first_layer = 3, .layers = 5, .first_token = 7, .tokens = 6};
 
 TEST_CASE("a range that fits is one slice") {
