@@ -1,6 +1,8 @@
 // A frontend in a process of its own, to be killed and frozen by a test. It works until it is ended
 // (five minutes at most) and tells on stdout, a line each, what it has done:
-//     publish ENDPOINT NODE   publishes a chunk token by token and never seals it   "published N"
+//     publish ENDPOINT NODE   publishes chunks token by token and never seals them  "published N"
+//     hold ENDPOINT NODE      the same of eight chunks, a token of each in turn     "published N"
+//     stream ENDPOINT NODE    publishes a big chunk over and over, not sealing it   "published N"
 //     attend ENDPOINT NODE    seals a chunk, leases it, asks big questions          "answered N"
 //     visit ENDPOINT NODE     connects, asks once and leaves, over and over         "visited N"
 // Errors are told too ("error CODE") and do not end it; a wrong answer does, with exit code 1.
@@ -53,6 +55,42 @@ void PublishForEver(const std::string& endpoint, const std::string& node) {
   }
 }
 
+void HoldForEver(const std::string& endpoint, const std::string& node) {
+  Frontend frontend(endpoint);
+  std::vector<ChunkData> chunks;
+  for (uint64_t i = 0; i < 8; ++i) {
+    chunks.push_back(OwnChunk(frontend, node, (static_cast<uint64_t>(getpid()) << 20) + i));
+  }
+  uint64_t published = 0;
+  for (uint32_t token = 0; absl::Now() < kEnd; token = (token + 1) % kTokens) {
+    for (const ChunkData& chunk : chunks) {
+      const absl::Status status = frontend.PublishPart(chunk, token, 1, kTimeout);
+      if (status.ok()) {
+        Tell("published", ++published);
+      } else {
+        TellError(status);
+      }
+    }
+  }
+}
+
+// Nearly all of its time some megabytes are on their way.
+void StreamForEver(const std::string& endpoint, const std::string& node) {
+  constexpr uint32_t kBigTokens = 2048;
+  Frontend frontend(endpoint);
+  std::mt19937_64 random(2);
+  const ChunkId id = frontend.IdOn(node, static_cast<uint64_t>(getpid()));
+  const ChunkData chunk = RandomChunk(id, kBigTokens, 2, RecordFormat::kBf16, random);
+  for (uint64_t published = 1; absl::Now() < kEnd;) {
+    const absl::Status status = frontend.PublishPart(chunk, 0, kBigTokens, kTimeout);
+    if (status.ok()) {
+      Tell("published", published++);
+    } else {
+      TellError(status);
+    }
+  }
+}
+
 int AttendForEver(const std::string& endpoint, const std::string& node) {
   Frontend frontend(endpoint);
   const ChunkData chunk = OwnChunk(frontend, node, static_cast<uint64_t>(getpid()));
@@ -98,12 +136,16 @@ void VisitForEver(const std::string& endpoint, const std::string& node) {
 
 int Main(int argc, char** argv) {
   if (argc != 4) {
-    std::fprintf(stderr, "usage: client_process publish|attend|visit ENDPOINT NODE\n");
+    std::fprintf(stderr, "usage: client_process publish|hold|stream|attend|visit ENDPOINT NODE\n");
     return 2;
   }
   const std::string mode = argv[1];
   if (mode == "publish") {
     PublishForEver(argv[2], argv[3]);
+  } else if (mode == "hold") {
+    HoldForEver(argv[2], argv[3]);
+  } else if (mode == "stream") {
+    StreamForEver(argv[2], argv[3]);
   } else if (mode == "attend") {
     return AttendForEver(argv[2], argv[3]);
   } else if (mode == "visit") {

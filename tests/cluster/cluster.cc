@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -53,27 +54,39 @@ std::string Mapping(const std::string& key, const std::string& inside, const std
   return inside.empty() ? "" : absl::StrCat(indent, key, ": { ", inside, " }\n");
 }
 
+std::string Lane(const std::string& cache) {
+  return absl::StrCat("    - { device: cpu, cache: ", cache, " }\n");
+}
+
+std::string Tls(const ClusterOptions& options) {
+  if (options.tls.empty()) return "";
+  return absl::StrCat(", tls: { cert: \"", options.tls.cert, "\", key: \"", options.tls.key,
+                      "\", ca: \"", options.tls.ca, "\" }");
+}
+
 std::string NodeName(size_t index) { return absl::StrCat("node-", index + 1); }
 std::string Address(uint16_t port) { return absl::StrCat("127.0.0.1:", port); }
 
 std::string ConfigOf(const ClusterOptions& options, const std::vector<uint16_t>& ports,
                      size_t index) {
   std::string yaml =
-      absl::StrCat("node: { id: ", NodeName(index), ", advertise: 127.0.0.1 }\n",                 //
-                   "control: { listen: \"", Address(ports[index]), "\" }\n",                      //
-                   "data:\n",                                                                     //
-                   "  lanes: [{ device: cpu, cache: ", options.cache, " }]\n",                    //
-                   Mapping("limits", options.limits, "  "),                                       //
-                   Mapping("liveness", options.liveness, "  "),                                   //
-                   Mapping("lane", options.lane, "  "),                                           //
-                   "model: { name: ", options.model, ", layers: ", options.layers,                //
-                   ", latent: 512, rope: 64, heads: 128 }\n",                                     //
-                   "record: ", std::string(RecordFormatName(options.record)), "\n",               //
-                   Mapping("session", options.session, ""), Mapping("drain", options.drain, ""),  //
-                   Mapping("store", options.store, ""),                                           //
-                   "metrics: { listen: \"", options.metrics ? "127.0.0.1:0" : "off", "\" }\n",    //
-                   "log: { level: ", options.log_level, " }\n",                                   //
-                   "membership:\n  backend: static\n  peers:\n");
+      absl::StrCat("node: { id: ", NodeName(index), ", advertise: 127.0.0.1 }\n",               //
+                   "control: { listen: \"", Address(ports[index]), "\"", Tls(options), " }\n",  //
+                   "data:\n  lanes:\n", Lane(options.cache));
+  for (const std::string& cache : options.more_lanes) absl::StrAppend(&yaml, Lane(cache));
+  absl::StrAppend(&yaml,                                                                         //
+                  Mapping("limits", options.limits, "  "),                                       //
+                  Mapping("liveness", options.liveness, "  "),                                   //
+                  Mapping("lane", options.lane, "  "),                                           //
+                  "model: { name: ", options.model, ", layers: ", options.layers,                //
+                  ", latent: 512, rope: 64, heads: 128 }\n",                                     //
+                  "record: ", std::string(RecordFormatName(options.record)), "\n",               //
+                  "replicas: ", options.replicas, "\n",                                          //
+                  Mapping("session", options.session, ""), Mapping("drain", options.drain, ""),  //
+                  Mapping("store", options.store, ""),                                           //
+                  "metrics: { listen: \"", options.metrics ? "127.0.0.1:0" : "off", "\" }\n",    //
+                  "log: { level: ", options.log_level, " }\n",                                   //
+                  "membership:\n  backend: static\n  peers:\n");
   for (size_t peer = 0; peer < ports.size(); ++peer) {
     absl::StrAppend(&yaml, "    - { id: ", NodeName(peer), ", control: \"", Address(ports[peer]),
                     "\", capacity: ", options.cache, " }\n");
@@ -92,12 +105,14 @@ std::ostream& operator<<(std::ostream& out, const Accounting& a) {
              << a.sessions;
 }
 
-Node::Node(std::string id, std::string endpoint, std::string config_path, std::string log_stem)
+Node::Node(std::string id, std::string endpoint, std::string config_path, std::string log_stem,
+           TlsFiles tls)
     : id_(std::move(id)),
       endpoint_(std::move(endpoint)),
       config_path_(std::move(config_path)),
       log_stem_(std::move(log_stem)),
-      control_(endpoint_) {
+      tls_(std::move(tls)),
+      control_(endpoint_, tls_) {
   const std::lock_guard lock(Logs().mutex);
   Logs().logs.emplace_back(id_, log_stem_ + ".err");
 }
@@ -187,12 +202,30 @@ std::map<std::string, double> Node::Metrics() {
   return samples;
 }
 
+double SumOfLane(const std::map<std::string, double>& metrics, const std::string& name, int lane,
+                 const std::string& label) {
+  const std::string lane_label = absl::StrCat("lane=\"", lane, "\"");
+  double sum = 0;
+  bool found = false;
+  for (const auto& [sample, value] : metrics) {
+    if (!absl::StartsWith(sample, name + "{") || !absl::StrContains(sample, lane_label) ||
+        !absl::StrContains(sample, label)) {
+      continue;
+    }
+    sum += value;
+    found = true;
+  }
+  if (!found) throw std::runtime_error(absl::StrCat("no metric ", name, " of lane ", lane));
+  return sum;
+}
+
 Cluster::Cluster(ClusterOptions options) : folder_(FreshFolder("cluster")) {
   const std::vector<uint16_t> ports = FreePorts(options.nodes);
   for (size_t i = 0; i < ports.size(); ++i) {
     const std::string stem = absl::StrCat(folder_, "/", NodeName(i));
     WriteFile(stem + ".yaml", ConfigOf(options, ports, i));
-    nodes_.push_back(std::make_unique<Node>(NodeName(i), Address(ports[i]), stem + ".yaml", stem));
+    nodes_.push_back(
+        std::make_unique<Node>(NodeName(i), Address(ports[i]), stem + ".yaml", stem, options.tls));
   }
   for (auto& node : nodes_) node->Start();
   for (auto& node : nodes_) node->WaitUntilReady();
@@ -205,7 +238,7 @@ Cluster::~Cluster() {
     }
     node->Thaw();
     // A stopping daemon waits a second for connections whose clients do not turn, as this one.
-    node->control() = Control(node->endpoint());
+    node->Reconnect();
     node->process().Signal(SIGTERM);
   }
   const absl::Time end = absl::Now() + Scaled(absl::Seconds(15));

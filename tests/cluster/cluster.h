@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "client/tls_files.h"
 #include "kernels/mla.h"
 #include "tests/cluster/control.h"
 #include "tests/cluster/process.h"
@@ -34,6 +35,9 @@ struct ClusterOptions {
   uint32_t layers = 2;
   std::string model = "test-2-layers";
   std::string cache = "64MiB";
+  std::vector<std::string> more_lanes;  // caches of further lanes of each node
+  uint32_t replicas = 1;
+  TlsFiles tls;  // of the daemons and of the harness itself; empty: plaintext
   std::string limits;
   std::string liveness = "ping_ms: 200, dead_ms: 1000";
   std::string lane;
@@ -61,12 +65,15 @@ std::ostream& operator<<(std::ostream& out, const Accounting& accounting);
 // One daemon and how to hurt it.
 class Node {
  public:
-  Node(std::string id, std::string endpoint, std::string config_path, std::string log_stem);
+  Node(std::string id, std::string endpoint, std::string config_path, std::string log_stem,
+       TlsFiles tls);
 
   const std::string& id() const { return id_; }
   const std::string& endpoint() const { return endpoint_; }
   const std::string& config_path() const { return config_path_; }
   Control& control() { return control_; }
+  // Gives up the connection of control() for a new one.
+  void Reconnect() { control_ = Control(endpoint_, tls_); }
   Process& process() { return *process_; }
 
   void Start();
@@ -95,10 +102,16 @@ class Node {
   std::string endpoint_;
   std::string config_path_;
   std::string log_stem_;
+  TlsFiles tls_;
   Control control_;
   std::unique_ptr<Process> process_;
   bool end_expected_ = false;
 };
+
+// Of a metric's samples with this lane and `label` (`state="open"`), the sum. Throws if there is
+// none.
+double SumOfLane(const std::map<std::string, double>& metrics, const std::string& name, int lane,
+                 const std::string& label = "");
 
 // Liveness for requesters that move only inside their calls (RawRequester): they answer no ping in
 // between.

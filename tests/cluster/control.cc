@@ -5,13 +5,22 @@
 
 #include <chrono>
 #include <limits>
+#include <stdexcept>
+
+#include "client/channel.h"
 
 namespace latentd::testing {
 namespace {
 
 constexpr absl::Duration kLimit = absl::Seconds(5);
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& endpoint) {
+std::shared_ptr<grpc::ChannelCredentials> Credentials(const TlsFiles& tls) {
+  auto credentials = MakeCredentials(tls);
+  if (!credentials.ok()) throw std::runtime_error(credentials.status().ToString());
+  return *std::move(credentials);
+}
+
+std::shared_ptr<grpc::Channel> MakeEagerChannel(const std::string& endpoint, const TlsFiles& tls) {
   grpc::ChannelArguments arguments;
   // A daemon that was started a moment ago is to be found at once, not after a back-off.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
@@ -20,7 +29,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& endpoint) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetMaxReceiveMessageSize(std::numeric_limits<int>::max());
-  return grpc::CreateCustomChannel(endpoint, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(endpoint, Credentials(tls), arguments);
 }
 
 void Bound(grpc::ClientContext* context, absl::Duration limit) {
@@ -46,8 +55,8 @@ absl::StatusOr<Response> Ask(absl::Duration limit, Call&& call) {
 
 }  // namespace
 
-Control::Control(const std::string& endpoint)
-    : channel_(MakeChannel(endpoint)),
+Control::Control(const std::string& endpoint, const TlsFiles& tls)
+    : channel_(MakeEagerChannel(endpoint, tls)),
       admin_(v1::Admin::NewStub(channel_)),
       session_(v1::Session::NewStub(channel_)),
       cluster_(v1::Cluster::NewStub(channel_)) {}

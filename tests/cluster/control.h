@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/tls_files.h"
 #include "proto/latentd/v1/admin.grpc.pb.h"
 #include "proto/latentd/v1/cluster.grpc.pb.h"
 #include "proto/latentd/v1/session.grpc.pb.h"
@@ -18,7 +19,7 @@ namespace latentd::testing {
 class Control {
  public:
   // `endpoint`: "127.0.0.1:PORT". Connects when first used, and again after a daemon's restart.
-  explicit Control(const std::string& endpoint);
+  explicit Control(const std::string& endpoint, const TlsFiles& tls = {});
 
   absl::StatusOr<v1::StatusResponse> Status(absl::Duration limit = absl::Seconds(5));
   absl::StatusOr<v1::ChunksResponse> Chunks(absl::Duration limit = absl::Seconds(5));

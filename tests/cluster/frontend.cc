@@ -56,7 +56,8 @@ absl::Status Frontend::Publish(const ChunkData& chunk, absl::Duration timeout) {
   return Seal(chunk, timeout);
 }
 
-absl::Status Frontend::Ask(const Question& question, absl::Duration timeout, Partials* answer) {
+absl::Status Frontend::Ask(const Question& question, absl::Duration timeout, Partials* answer,
+                           AttendAnswer* told) {
   std::vector<VisibleChunk> chunks;
   for (const ExpectedPart& part : question.parts) {
     chunks.push_back({part.chunk->id, part.visible_tokens});
@@ -64,22 +65,24 @@ absl::Status Frontend::Ask(const Question& question, absl::Duration timeout, Par
   const QueryGroup group{.tokens = question.tokens, .causal = question.causal, .chunks = chunks};
   answer->out.assign(question.answer.out.size(), 0);
   answer->lse.assign(question.answer.lse.size(), 0);
-  return client_
-      ->Attend({.layer = question.layer,
-                .scale = question.scale,
-                .heads = question.heads,
-                .groups = {&group, 1},
-                .rows = question.rows,
-                .out_format = OutFormat::kFp32,
-                .out = std::as_writable_bytes(std::span(answer->out)),
-                .lse = answer->lse},
-               timeout)
-      .status();
+  auto attended = client_->Attend({.layer = question.layer,
+                                   .scale = question.scale,
+                                   .heads = question.heads,
+                                   .groups = {&group, 1},
+                                   .rows = question.rows,
+                                   .out_format = OutFormat::kFp32,
+                                   .out = std::as_writable_bytes(std::span(answer->out)),
+                                   .lse = answer->lse,
+                                   .best_effort = question.best_effort},
+                                  timeout);
+  if (attended.ok() && told != nullptr) *told = *std::move(attended);
+  return attended.status();
 }
 
-absl::Status Frontend::AskAndCheck(const Question& question, absl::Duration timeout) {
+absl::Status Frontend::AskAndCheck(const Question& question, absl::Duration timeout,
+                                   AttendAnswer* told) {
   Partials answer;
-  if (absl::Status s = Ask(question, timeout, &answer); !s.ok()) return s;
+  if (absl::Status s = Ask(question, timeout, &answer, told); !s.ok()) return s;
   const Difference difference =
       Compare(answer.out, answer.lse, question.answer.out, question.answer.lse,
               question.parts.front().chunk->geometry.latent_width);
@@ -89,8 +92,12 @@ absl::Status Frontend::AskAndCheck(const Question& question, absl::Duration time
 }
 
 MakeAsk AskThroughClient(const std::string& endpoint) {
-  return [endpoint]() -> Ask {
-    auto frontend = std::make_shared<Frontend>(endpoint);
+  return AskThroughClient(Frontend::Options(endpoint));
+}
+
+MakeAsk AskThroughClient(const ClientOptions& options) {
+  return [options]() -> Ask {
+    auto frontend = std::make_shared<Frontend>(options);
     return [frontend](const Question& question, absl::Duration timeout, Partials* answer) {
       return frontend->Ask(question, timeout, answer);
     };

@@ -37,9 +37,12 @@ class Frontend {
                            absl::Duration timeout = absl::Seconds(20));
   absl::Status Seal(const ChunkData& chunk, absl::Duration timeout = absl::Seconds(20));
 
-  absl::Status Ask(const Question& question, absl::Duration timeout, Partials* answer);
+  // `told`, unless null, gets what the client says about the answer.
+  absl::Status Ask(const Question& question, absl::Duration timeout, Partials* answer,
+                   AttendAnswer* told = nullptr);
   // Asks and compares: OK only if the answer is right; DATA_LOSS saying how far it is off if not.
-  absl::Status AskAndCheck(const Question& question, absl::Duration timeout = absl::Seconds(20));
+  absl::Status AskAndCheck(const Question& question, absl::Duration timeout = absl::Seconds(20),
+                           AttendAnswer* told = nullptr);
 
  private:
   std::unique_ptr<Client> client_;
@@ -47,6 +50,7 @@ class Frontend {
 
 // Askers for VerifyingLoad, each with a client of its own.
 MakeAsk AskThroughClient(const std::string& endpoint);
+MakeAsk AskThroughClient(const ClientOptions& options);
 
 }  // namespace latentd::testing
 

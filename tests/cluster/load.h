@@ -27,6 +27,7 @@ struct Question {
   uint32_t heads = 0;
   uint32_t tokens = 0;
   bool causal = false;
+  bool best_effort = false;
   std::vector<ExpectedPart> parts;
   std::vector<Bf16> rows;
   Partials answer;

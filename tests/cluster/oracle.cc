@@ -25,6 +25,10 @@ Pages LayOut(uint32_t layer, std::span<const ExpectedPart> parts, uint64_t recor
   Pages pages;
   uint32_t next = 0;
   for (const ExpectedPart& part : parts) {
+    if (part.missing) {
+      pages.ids.emplace_back();
+      continue;
+    }
     const auto records = part.chunk->Layer(layer, 0, part.visible_tokens);
     const uint32_t count = PagesOf(part.visible_tokens);
     pages.arena.resize((next + count) * page_bytes);
@@ -95,7 +99,7 @@ Partials Expect(std::span<const Bf16> rows, uint32_t tokens, uint32_t heads, uin
   uint32_t after = 0;
   for (size_t i = parts.size(); i-- > 0;) {
     segments[i] = {.page_ids = pages.ids[i].data(),
-                   .visible_tokens = parts[i].visible_tokens,
+                   .visible_tokens = parts[i].missing ? 0 : parts[i].visible_tokens,
                    .tokens_after = after};
     after += parts[i].visible_tokens;
   }

@@ -42,10 +42,12 @@ ChunkData RandomChunk(ChunkId id, uint32_t tokens, uint32_t layers, RecordFormat
 ChunkData ChunkFromBf16(ChunkId id, uint32_t tokens, uint32_t layers, RecordFormat format,
                         std::vector<std::byte> bf16_records);
 
-// The first `visible_tokens` tokens of a chunk.
+// The first `visible_tokens` tokens of a chunk. One that is missing has its place in the sequence,
+// and nobody attends it.
 struct ExpectedPart {
   const ChunkData* chunk = nullptr;
   uint32_t visible_tokens = 0;
+  bool missing = false;
 };
 
 struct Partials {

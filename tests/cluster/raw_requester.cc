@@ -42,7 +42,8 @@ absl::Status RawRequester::Open() {
   auto session = control_.Open(request);
   if (!session.ok()) return session.status();
   session_ = *std::move(session);
-  auto endpoint = worker_->Connect(session_.lanes(0).worker_address(), [](const absl::Status&) {});
+  const std::string& lane = session_.lanes(options_.lane).worker_address();
+  auto endpoint = worker_->Connect(lane, [](const absl::Status&) {});
   if (!endpoint.ok()) return endpoint.status();
   endpoint_ = *std::move(endpoint);
   refused_ = false;

@@ -38,6 +38,7 @@ struct RawOptions {
   bool hello = true;            // binds the endpoint to the session
   std::string transports = "";  // one UCX name; empty: automatic
   std::string name = "raw-test";
+  int lane = 0;
 };
 
 class RawRequester {
