@@ -131,6 +131,64 @@ TEST_CASE("a daemon that restarts at its address is never taken for the one it w
   CheckOnly(loads.survivors.Stop(), {});
 }
 
+TEST_CASE("what a client held of a daemon that restarts is gone, and what it goes on with is new") {
+  World world;
+  Frontend frontend(world.cluster.node(1).endpoint());
+  std::mt19937_64 random(19);
+  const std::string& victim = world.victim().id();
+  const ChunkData half =
+      RandomChunk(frontend.IdOn(victim, 2000), kTokens, 2, RecordFormat::kBf16, random);
+  constexpr uint32_t kHalf = 64;
+  REQUIRE(frontend.PublishPart(half, 0, kHalf) == absl::OkStatus());
+  REQUIRE(frontend.client().Pin({&world.chunks[0].id, 1}, absl::Minutes(1)) == absl::OkStatus());
+  // Nothing of the client is under way while the daemon dies: it has to find out by itself.
+  world.victim().Kill();
+  world.victim().Start();
+  world.victim().WaitUntilReady();
+
+  const std::vector<ChunkId> ids = {world.chunks[0].id, half.id};
+  absl::StatusOr<std::vector<ChunkStat>> stat;
+  REQUIRE(Eventually(Scaled(absl::Seconds(20)), [&] {
+    stat = frontend.client().Stat(ids, kTimeout);
+    return stat.ok();
+  }));
+  CHECK_FALSE(stat->at(0).present);
+  CHECK_FALSE(stat->at(1).present);
+  // The second half of a chunk is not taken for a whole one.
+  REQUIRE(frontend.PublishPart(half, kHalf, kTokens - kHalf) == absl::OkStatus());
+  const absl::Status sealed = frontend.Seal(half);
+  CHECK(sealed.code() == absl::StatusCode::kFailedPrecondition);
+  const Question question = MakeQuestion(0, 1, 4, false, {{&half, kTokens}}, random);
+  const absl::Status asked = frontend.AskAndCheck(question);
+  INFO(asked.ToString());
+  CHECK(absl::IsOutOfRange(asked));
+  CHECK(world.victim().Account().chunks_pinned == 0);
+
+  REQUIRE(frontend.PublishPart(half, 0, kHalf) == absl::OkStatus());
+  REQUIRE(frontend.Seal(half) == absl::OkStatus());
+  CHECK(frontend.AskAndCheck(question) == absl::OkStatus());
+}
+
+TEST_CASE("a daemon that restarts again and again is right or refused each time") {
+  World world;
+  VerifyingLoad load(world.to_all, 2, kTimeout, AskThroughClient(world.cluster.node(1).endpoint()));
+  REQUIRE(load.WaitForAnswers(20, Scaled(absl::Seconds(20))));
+  Frontend publisher(world.cluster.node(1).endpoint());
+  std::vector<uint64_t> generations = {world.victim().Status().generation()};
+  for (int i = 0; i < 4; ++i) {
+    world.victim().Kill();
+    world.victim().Start();
+    world.victim().WaitUntilReady();
+    generations.push_back(world.victim().Status().generation());
+    REQUIRE(Eventually(Scaled(absl::Seconds(20)),
+                       [&] { return publisher.Publish(world.chunks[0], kTimeout).ok(); }));
+    CHECK(load.WaitForAnswers(20, Scaled(absl::Seconds(20))));
+  }
+  std::sort(generations.begin(), generations.end());
+  CHECK(std::adjacent_find(generations.begin(), generations.end()) == generations.end());
+  CheckOnly(load.Stop(), {kUnavailable, kDeadlineExceeded, kNotFound});
+}
+
 TEST_CASE("SIGTERM under load drains and exits with 0 inside its limit") {
   World world({.nodes = 3, .drain = "timeout: 5s"});
   Loads loads(world);
