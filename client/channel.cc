@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/support/channel_arguments.h"
@@ -14,6 +15,22 @@ absl::StatusOr<std::string> ReadPem(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return absl::NotFoundError(absl::StrCat("TLS file ", path, " cannot be read"));
   return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+// A daemon that turns a client's certificate down says so to nobody: since TLS 1.3 the client takes
+// the handshake for done by then, and gRPC sees no more than a connection that is closed.
+const char* TlsHint(const std::string& message) {
+  if (!absl::StrContains(message, "failed to connect")) return "";
+  if (absl::StrContains(message, "wrong version number")) return " (the daemon does not speak TLS)";
+  if (absl::StrContains(message, "certificate verify failed")) {
+    return " (the daemon's certificate is of an authority that is not trusted here, or expired)";
+  }
+  if (absl::StrContains(message, "Socket closed") || absl::StrContains(message, "reset by peer") ||
+      absl::StrContains(message, "Broken pipe")) {
+    return " (the daemon closed the new connection: it may want TLS, or turn down this side's "
+           "certificate: none, expired, or of another authority)";
+  }
+  return "";
 }
 
 }  // namespace
@@ -57,7 +74,8 @@ std::shared_ptr<grpc::Channel> MakeChannel(
 absl::Status FromGrpcStatus(const grpc::Status& status, std::string_view context) {
   if (status.ok()) return absl::OkStatus();
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      absl::StrCat(std::string(context), ": ", status.error_message()));
+                      absl::StrCat(std::string(context), ": ", status.error_message(),
+                                   TlsHint(status.error_message())));
 }
 
 }  // namespace latentd
