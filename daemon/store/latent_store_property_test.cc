@@ -257,10 +257,13 @@ class Simulation {
 
   void Append(const ChunkPin& pin, uint32_t layer, uint32_t token, std::vector<std::byte>& to) {
     const CacheView view = world_.store->view();
-    const std::byte* record = view.arena + pin.page_ids[token / kPageTokens] * view.page_bytes +
-                              layer * view.layer_bytes +
-                              token % kPageTokens * world_.layout().record_bytes();
-    to.insert(to.end(), record, record + world_.layout().record_bytes());
+    const uint64_t bytes = world_.layout().record_bytes();
+    to.resize(to.size() + bytes);
+    const RecordRun run = {.memory_offset = pin.page_ids[token / kPageTokens] * view.page_bytes +
+                                            layer * view.layer_bytes + token % kPageTokens * bytes,
+                           .host_offset = to.size() - bytes,
+                           .bytes = bytes};
+    REQUIRE(world_.store->arena().memory().Read({&run, 1}, to.data()).ok());
   }
 
   std::mt19937 random_;

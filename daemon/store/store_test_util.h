@@ -18,10 +18,14 @@ inline Layout TinyLayout(uint32_t layers = 2) {
   return {.model = "tiny", .layers = layers, .latent_width = 8, .rope_width = 2};
 }
 
+// What the stores of these tests keep their records in: of the host in `bazel test`, of a GPU in
+// latent_store_gpu_test.
+AllocateRecordMemory TestMemory();
+
 inline std::unique_ptr<LatentStore> TinyStore(uint32_t pages, StoreOptions options = {}) {
   if (options.layout.layers == 0) options.layout = TinyLayout();
   options.cache_bytes = pages * options.layout.page_bytes();
-  return LatentStore::Create(std::move(options)).value();
+  return LatentStore::Create(std::move(options), TestMemory()).value();
 }
 
 // Finite bf16 values that differ by seed, layer and token.

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+
 namespace latentd {
 
 struct CudaDevice {
@@ -23,13 +25,18 @@ struct CudaDevice {
 
 struct CudaDevices {
   std::vector<CudaDevice> devices;
-  // Why there are none: "built without CUDA", "CUDA error 35: CUDA driver version is insufficient
-  // ...". Empty if there are some.
+  // Why there are none: "built without CUDA", "no CUDA driver is installed", "the CUDA driver is of
+  // CUDA 12.4, this build needs 13.0", "CUDA error 999: ...". Empty if there are some.
   std::string reason;
 };
 
 // Asks the CUDA runtime. Creates no context and takes no device memory.
 CudaDevices ListCudaDevices();
+
+// OK where the kernels run on `device`: it is one of `found`, of compute capability 9.0. Else
+// FAILED_PRECONDITION (the reason why there is none, or the capability found) or INVALID_ARGUMENT
+// (there are others). Pure.
+absl::Status CheckCudaDevice(const CudaDevices& found, int device);
 
 // The runtime this was built with as CUDART_VERSION has it (13000 is 13.0); 0: built without CUDA.
 int CudaRuntimeVersion();

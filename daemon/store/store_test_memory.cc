@@ -1,0 +1,7 @@
+#include "daemon/store/store_test_util.h"
+
+namespace latentd {
+
+AllocateRecordMemory TestMemory() { return MakeHostMemory; }
+
+}  // namespace latentd
