@@ -13,6 +13,12 @@ constexpr size_t kSmallest = 4096;
 
 }  // namespace
 
+BufferMemory HostBufferMemory() {
+  return {
+      .allocate = [](size_t bytes) { return std::aligned_alloc(BufferPool::kAlignment, bytes); },
+      .free = [](void* data) { std::free(data); }};
+}
+
 BufferPool::Buffer& BufferPool::Buffer::operator=(Buffer&& other) noexcept {
   if (this == &other) return *this;
   Reset();
@@ -32,7 +38,7 @@ void BufferPool::Buffer::Reset() {
 
 BufferPool::~BufferPool() {
   for (const auto& buffers : kept_) {
-    for (std::byte* data : buffers) std::free(data);
+    for (std::byte* data : buffers) memory_.free(data);
   }
 }
 
@@ -45,7 +51,7 @@ BufferPool::Buffer BufferPool::Get(size_t bytes) {
     kept_[size_class].pop_back();
     kept_bytes_ -= rounded;
   } else {
-    data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
+    data = static_cast<std::byte*>(memory_.allocate(rounded));
   }
   Buffer buffer;
   if (data == nullptr) return buffer;
@@ -61,7 +67,7 @@ void BufferPool::PutBack(std::byte* data, int size_class) {
   const uint64_t bytes = uint64_t{1} << size_class;
   lent_bytes_ -= bytes;
   if (kept_bytes_ + bytes > max_kept_bytes_) {
-    std::free(data);
+    memory_.free(data);
     return;
   }
   kept_bytes_ += bytes;

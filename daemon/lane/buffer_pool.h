@@ -9,11 +9,20 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace latentd {
+
+// Where a pool's memory comes from, aligned to BufferPool::kAlignment; null when there is none.
+struct BufferMemory {
+  std::function<void*(size_t bytes)> allocate;
+  std::function<void(void*)> free;
+};
+BufferMemory HostBufferMemory();
 
 class BufferPool {
  public:
@@ -38,7 +47,8 @@ class BufferPool {
     int size_class_ = 0;
   };
 
-  explicit BufferPool(uint64_t max_kept_bytes) : max_kept_bytes_(max_kept_bytes) {}
+  explicit BufferPool(uint64_t max_kept_bytes, BufferMemory memory = HostBufferMemory())
+      : max_kept_bytes_(max_kept_bytes), memory_(std::move(memory)) {}
   ~BufferPool();
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
@@ -58,6 +68,7 @@ class BufferPool {
   void PutBack(std::byte* data, int size_class);
 
   const uint64_t max_kept_bytes_;
+  const BufferMemory memory_;
   uint64_t lent_bytes_ = 0;
   uint64_t kept_bytes_ = 0;
   std::array<std::vector<std::byte*>, kClasses> kept_;

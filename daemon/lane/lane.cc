@@ -6,9 +6,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/lane/lane_device.h"
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
-#include "kernels/cpu/cpu_backend.h"
 #include "spdlog/spdlog.h"
 
 namespace latentd {
@@ -40,10 +40,6 @@ AdmissionLimits AdmissionOf(const LaneLimits& limits) {
 }
 
 absl::Status CheckOptions(const LaneOptions& options) {
-  if (options.device != "cpu") {
-    return absl::UnimplementedError(absl::StrCat(
-        "lane ", options.index, ": device ", options.device, "; this build has only cpu lanes"));
-  }
   // Partials are sent as bf16 out, then fp32 lse: an odd number of values would leave lse
   // unaligned.
   if (options.layout.latent_width % 2 != 0) {
@@ -53,24 +49,13 @@ absl::Status CheckOptions(const LaneOptions& options) {
   return absl::OkStatus();
 }
 
-std::unique_ptr<Engine> MakeEngine(const LaneOptions& options, const CacheView& cache) {
-  auto backend = MakeCpuBackend({.geometry = options.layout.geometry(),
-                                 .format = options.layout.record_format,
-                                 .cache = cache,
-                                 .threads = std::max(options.threads, 0),
-                                 .cpus = options.cpus});
-  // Helpers need a second batch to go on with while the lane collects the first; without helpers it
-  // would only close the batch early.
-  return std::make_unique<Engine>(
-      std::move(backend),
-      EngineOptions{.batch = kBatchLimits, .max_in_flight = options.threads > 0 ? 2 : 1});
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Lane>> Lane::Create(LaneOptions options,
                                                    std::shared_ptr<Context> context) {
   if (absl::Status s = CheckOptions(options); !s.ok()) return s;
+  auto device = MakeLaneDevice(options);
+  if (!device.ok()) return device.status();
   LaneImpl::Parts parts;
   parts.context = context;
   auto mailbox = Mailbox::Create();
@@ -81,13 +66,17 @@ absl::StatusOr<std::unique_ptr<Lane>> Lane::Create(LaneOptions options,
                                     .high_watermark = options.high_watermark,
                                     .low_watermark = options.low_watermark,
                                     .max_chunks = options.limits.chunks,
-                                    .max_lease = options.max_lease});
+                                    .max_lease = options.max_lease},
+                                   device->allocate_records);
   if (!store.ok()) return store.status();
   parts.store = *std::move(store);
-  RecordMemory& memory = parts.store->arena().memory();
-  auto registration = context->RegisterMemory(memory.base(), memory.bytes());
-  if (!registration.ok()) return registration.status();
-  parts.registration = *std::move(registration);
+  const PageArena& arena = parts.store->arena();
+  // What a device holds leaves through payload buffers.
+  if (arena.memory().on_host()) {
+    auto registration = context->RegisterMemory(arena.memory().base(), arena.memory().bytes());
+    if (!registration.ok()) return registration.status();
+    parts.registration = *std::move(registration);
+  }
   auto worker = Worker::Create(context);
   if (!worker.ok()) return worker.status();
   parts.worker = *std::move(worker);
@@ -95,7 +84,13 @@ absl::StatusOr<std::unique_ptr<Lane>> Lane::Create(LaneOptions options,
       IdleWaiter::Create(options.idle, options.spin, parts.worker->event_fd(), parts.mailbox->fd());
   if (!waiter.ok()) return waiter.status();
   parts.waiter = *std::move(waiter);
-  parts.engine = MakeEngine(options, parts.store->view());
+  auto backend = device->make_backend(parts.store->view(), arena.pages_total());
+  if (!backend.ok()) return backend.status();
+  parts.engine = std::make_unique<Engine>(
+      *std::move(backend),
+      EngineOptions{.batch = kBatchLimits, .max_in_flight = device->max_in_flight});
+  parts.payloads = device->payloads;
+  parts.rows_in_payloads = device->rows_in_payloads;
   return std::make_unique<LaneImpl>(std::move(options), std::move(parts));
 }
 
@@ -108,7 +103,8 @@ LaneImpl::LaneImpl(LaneOptions options, Parts parts)
       mailbox_(std::move(parts.mailbox)),
       store_(std::move(parts.store)),
       registration_(std::move(parts.registration)),
-      buffers_(kKeptBufferBytes),
+      buffers_(kKeptBufferBytes, std::move(parts.payloads)),
+      rows_in_buffers_(parts.rows_in_payloads),
       worker_(std::move(parts.worker)),
       waiter_(std::move(parts.waiter)),
       engine_(std::move(parts.engine)),

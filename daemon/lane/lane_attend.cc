@@ -25,7 +25,7 @@ void LaneImpl::Attend(LaneRequest& request) {
 
 absl::Status LaneImpl::PrepareAttend(LaneRequest& request, Problem& problem) {
   const auto& attend = std::get<AttendRequest>(request.parsed.body);
-  if (absl::Status s = AlignRows(request); !s.ok()) return s;
+  if (absl::Status s = PlaceRows(request); !s.ok()) return s;
   if (absl::Status s = CheckRows(request); !s.ok()) return s;
   if (absl::Status s = ResolveChunks(request); !s.ok()) return s;
   const wire::AttendBody& body = attend.attend;
@@ -51,12 +51,12 @@ absl::Status LaneImpl::PrepareAttend(LaneRequest& request, Problem& problem) {
   return ValidateProblem(problem, geometry);
 }
 
-// Rows are read where they arrived, as 16-bit values: a transport that does not align them costs a
-// copy.
-absl::Status LaneImpl::AlignRows(LaneRequest& request) {
-  if (reinterpret_cast<uintptr_t>(request.payload.data()) % alignof(Bf16) == 0) {
-    return absl::OkStatus();
-  }
+// Rows are read where they arrived, as 16-bit values: a transport that does not align them, or that
+// keeps them where the device cannot read, costs a copy.
+absl::Status LaneImpl::PlaceRows(LaneRequest& request) {
+  const bool aligned = reinterpret_cast<uintptr_t>(request.payload.data()) % alignof(Bf16) == 0;
+  const bool in_buffer = request.payload.data() == request.received.data();
+  if (aligned && (in_buffer || !rows_in_buffers_)) return absl::OkStatus();
   request.received = buffers_.Get(request.payload.size());
   if (request.received.data() == nullptr) {
     return absl::ResourceExhaustedError("no memory for the rows");

@@ -46,8 +46,10 @@ class LaneImpl : public Lane {
     std::unique_ptr<Worker> worker;
     std::unique_ptr<IdleWaiter> waiter;
     std::unique_ptr<LatentStore> store;
-    std::shared_ptr<void> registration;  // of the store's arena with UCX
+    std::shared_ptr<void> registration;  // of the store's memory with UCX; none of a device's
     std::unique_ptr<Engine> engine;
+    BufferMemory payloads;
+    bool rows_in_payloads = false;
   };
 
   LaneImpl(LaneOptions options, Parts parts);
@@ -120,7 +122,7 @@ class LaneImpl : public Lane {
   void Attend(LaneRequest& request);
   absl::Status PrepareAttend(LaneRequest& request, Problem& problem);
   absl::Status ResolveChunks(LaneRequest& request);
-  absl::Status AlignRows(LaneRequest& request);
+  absl::Status PlaceRows(LaneRequest& request);
   absl::Status CheckRows(const LaneRequest& request) const;
   void OnComputed(const EngineDone& done, absl::Time now);
   void Unpin(LaneRequest& request);
@@ -164,6 +166,7 @@ class LaneImpl : public Lane {
   std::unique_ptr<LatentStore> store_;
   std::shared_ptr<void> registration_;
   BufferPool buffers_;
+  const bool rows_in_buffers_;  // the device wants rows there
   std::unique_ptr<Worker> worker_;
   const std::unique_ptr<IdleWaiter> waiter_;
   std::unique_ptr<Engine> engine_;

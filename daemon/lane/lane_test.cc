@@ -282,8 +282,12 @@ TEST_CASE("a lane with a large cache is there at once and costs nothing while it
 TEST_CASE("impossible lanes are refused by name") {
   const auto context = TestContext();
   LaneOptions options = TestOptions();
-  options.device = "cuda:0";
-  CHECK(Lane::Create(options, context).status().code() == absl::StatusCode::kUnimplemented);
+  options.device = "cuda:99";
+  const absl::Status no_device = Lane::Create(options, context).status();
+  CHECK_FALSE(no_device.ok());
+  CHECK(no_device.message().find("cuda:99") == 0);
+  options.device = "tpu:0";
+  CHECK(Lane::Create(options, context).status().code() == absl::StatusCode::kInvalidArgument);
   options = TestOptions();
   options.cache_bytes = 1;
   CHECK(Lane::Create(options, context).status().code() == absl::StatusCode::kInvalidArgument);

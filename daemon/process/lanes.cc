@@ -6,7 +6,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "daemon/process/cuda_facts.h"
 #include "daemon/process/log.h"
 #include "transport/worker.h"
 
@@ -36,18 +35,6 @@ LaneLimits ToLimits(const LimitsConfig& config) {
   limits.sessions = config.sessions;
   limits.chunks = config.chunks;
   return limits;
-}
-
-absl::Status CheckDevices(const Config& config) {
-  for (size_t i = 0; i < config.data.lanes.size(); ++i) {
-    const Device& device = config.data.lanes[i].device;
-    if (device.kind == DeviceKind::kCpu) continue;
-    return absl::UnimplementedError(
-        absl::StrCat("data.lanes[", i, "]: ", ToString(device),
-                     ": attention on CUDA devices is not in this version; use device: cpu (CUDA here: ",
-                     DescribeCuda(), ")"));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -84,7 +71,6 @@ std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation genera
 
 absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& config,
                                                              Generation generation) {
-  if (absl::Status devices = CheckDevices(config); !devices.ok()) return devices;
   absl::StatusOr<std::shared_ptr<Context>> context =
       Context::Create({.transports = config.data.transports, .cuda = false});
   if (!context.ok()) {

@@ -15,8 +15,7 @@ namespace latentd {
 // What each lane is told, in lane order. Pure.
 std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation generation);
 
-// Makes every lane, started none. Errors name the lane and what it could not get: UNIMPLEMENTED for
-// a device that this version has no lane for.
+// Makes every lane, started none. Errors name the lane and what it could not get.
 absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& config,
                                                              Generation generation);
 

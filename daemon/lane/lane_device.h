@@ -1,0 +1,36 @@
+// What a lane takes from the device that it runs on.
+#ifndef LATENTD_DAEMON_LANE_LANE_DEVICE_H_
+#define LATENTD_DAEMON_LANE_LANE_DEVICE_H_
+
+#include <functional>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "daemon/lane/buffer_pool.h"
+#include "daemon/lane/lane_options.h"
+#include "kernels/backend.h"
+#include "kernels/mla.h"
+#include "kernels/record_memory.h"
+
+namespace latentd {
+
+struct LaneDevice {
+  AllocateRecordMemory allocate_records;
+  // Memory that the device reaches in place: rows and answers lie in it while it computes.
+  BufferMemory payloads;
+  // Rows that came elsewhere, in a transport's own memory, are copied into `payloads` first.
+  bool rows_in_payloads = false;
+  // Over `pages` pages at `cache`, which lies in what allocate_records gave.
+  std::function<absl::StatusOr<std::unique_ptr<Backend>>(const CacheView& cache, uint32_t pages)>
+      make_backend;
+  // Batches given to the backend at once.
+  int max_in_flight = 1;
+};
+
+// For options.device, "cpu" or "cuda:N". Takes nothing of it yet. FAILED_PRECONDITION and
+// INVALID_ARGUMENT as CheckCudaDevice (kernels/cuda/devices.h) has them.
+absl::StatusOr<LaneDevice> MakeLaneDevice(const LaneOptions& options);
+
+}  // namespace latentd
+
+#endif  // LATENTD_DAEMON_LANE_LANE_DEVICE_H_
