@@ -29,9 +29,9 @@ struct NodeConfig {
 };
 
 struct TlsConfig {
-  std::string cert_path;
-  std::string key_path;
-  std::string ca_path;
+  std::string cert_path;  // PEM: the daemon's certificate, then any intermediate ones
+  std::string key_path;   // PEM, without a pass phrase
+  std::string ca_path;    // PEM: authorities that the other side's certificate must come from
 
   friend bool operator==(const TlsConfig&, const TlsConfig&) = default;
 };

@@ -34,15 +34,6 @@ SessionRules RulesOf(const Config& config) {
           .grace = std::min(ttl, SessionRules{}.grace)};
 }
 
-ControlServerOptions ControlOptionsOf(const Config& config) {
-  ControlServerOptions options{.listen = config.control.listen, .tls = {}};
-  if (const std::optional<TlsConfig>& tls = config.control.tls) {
-    options.tls =
-        TlsFiles{.cert_path = tls->cert_path, .key_path = tls->key_path, .ca_path = tls->ca_path};
-  }
-  return options;
-}
-
 // The advertised host with the port that the server really has.
 std::string AdvertisedAddress(const Config& config, int port) {
   const std::string address = AdvertisedControlAddress(config);
@@ -112,7 +103,7 @@ Server::~Server() {
 
 absl::Status Server::StartControl(const Config& config) {
   absl::StatusOr<std::unique_ptr<ControlServer>> control =
-      ControlServer::Start(ControlOptionsOf(config),
+      ControlServer::Start({.listen = config.control.listen, .tls = config.control.tls},
                            {session_service_.get(), cluster_service_.get(), admin_service_.get()});
   if (!control.ok()) return control.status();
   control_ = *std::move(control);

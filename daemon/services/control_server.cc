@@ -18,6 +18,7 @@
 #include "daemon/process/bind_check.h"
 #include "daemon/process/log.h"
 #include "daemon/services/credentials.h"
+#include "daemon/services/tls_files.h"
 
 namespace latentd {
 namespace {

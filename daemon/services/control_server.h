@@ -12,7 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "daemon/services/tls_files.h"
+#include "config/config.h"
 
 namespace grpc {
 class Server;
@@ -23,7 +23,7 @@ namespace latentd {
 
 struct ControlServerOptions {
   std::string listen = "127.0.0.1:0";  // port 0: any free one
-  std::optional<TlsFiles> tls;         // none: plaintext
+  std::optional<TlsConfig> tls;        // none: plaintext
   absl::Duration tls_reload = absl::Seconds(30);
 };
 

@@ -21,7 +21,7 @@ std::unique_ptr<ControlServer> StartOrFail(const ControlServerOptions& options) 
   return *std::move(server);
 }
 
-std::shared_ptr<grpc::ChannelCredentials> ClientTls(const TlsFiles& files) {
+std::shared_ptr<grpc::ChannelCredentials> ClientTls(const TlsConfig& files) {
   return grpc::SslCredentials({.pem_root_certs = ReadTestFile(files.ca_path),
                                .pem_private_key = ReadTestFile(files.key_path),
                                .pem_cert_chain = ReadTestFile(files.cert_path)});
@@ -92,7 +92,7 @@ TEST_CASE("a client does not accept a server of another authority") {
   TestCertificates certificates;
   certificates.Issue("client");
   certificates.MakeAuthority("other");
-  TlsFiles trusting_other = certificates.Files("client");
+  TlsConfig trusting_other = certificates.Files("client");
   trusting_other.ca_path = certificates.directory() + "/other.pem";
   const auto server = StartOrFail({.tls = certificates.files()});
   CHECK(AskHealth(server->address(), ClientTls(trusting_other)) != grpc::StatusCode::OK);
@@ -120,7 +120,7 @@ TEST_CASE("certificates that are replaced are used without a restart") {
 
 TEST_CASE("TLS files that cannot work stop the start") {
   const TestCertificates certificates;
-  TlsFiles files = certificates.files();
+  TlsConfig files = certificates.files();
   files.key_path = certificates.directory() + "/none.key";
   const auto server = ControlServer::Start({.tls = files}, {});
   CHECK(server.status().code() == absl::StatusCode::kFailedPrecondition);

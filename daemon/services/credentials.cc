@@ -7,7 +7,7 @@
 
 namespace latentd {
 
-std::shared_ptr<grpc::ServerCredentials> MutualTlsCredentials(const TlsFiles& files,
+std::shared_ptr<grpc::ServerCredentials> MutualTlsCredentials(const TlsConfig& files,
                                                               absl::Duration reload) {
   namespace tls = grpc::experimental;
   const auto seconds = static_cast<unsigned>(std::max<int64_t>(1, absl::ToInt64Seconds(reload)));

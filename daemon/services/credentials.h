@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "absl/time/time.h"
-#include "daemon/services/tls_files.h"
+#include "config/config.h"
 
 namespace latentd {
 
@@ -15,7 +15,7 @@ namespace latentd {
 // `files.ca_path`. The files are read again every `reload`; a pair that does not fit together (one
 // file replaced, the other not yet) is passed over until it does. REQUIRES: CheckTlsFiles is
 // satisfied.
-std::shared_ptr<grpc::ServerCredentials> MutualTlsCredentials(const TlsFiles& files,
+std::shared_ptr<grpc::ServerCredentials> MutualTlsCredentials(const TlsConfig& files,
                                                               absl::Duration reload);
 
 }  // namespace latentd

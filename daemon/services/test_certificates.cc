@@ -19,7 +19,7 @@ TestCertificates::TestCertificates() {
 
 TestCertificates::~TestCertificates() { std::filesystem::remove_all(directory_); }
 
-TlsFiles TestCertificates::Files(const std::string& name) const {
+TlsConfig TestCertificates::Files(const std::string& name) const {
   return {.cert_path = directory_ + "/" + name + ".pem",
           .key_path = directory_ + "/" + name + ".key",
           .ca_path = directory_ + "/ca.pem"};

@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "daemon/services/tls_files.h"
+#include "config/config.h"
 
 namespace latentd {
 
@@ -19,8 +19,8 @@ class TestCertificates {
 
   const std::string& directory() const { return directory_; }
   // Of the daemon: "server".
-  TlsFiles files() const { return Files("server"); }
-  TlsFiles Files(const std::string& name) const;
+  TlsConfig files() const { return Files("server"); }
+  TlsConfig Files(const std::string& name) const;
 
   // Writes <name>.pem and <name>.key, signed by `authority`; replaces them in one step if they are
   // there.

@@ -94,7 +94,7 @@ std::string Readable(absl::Time time) {
 
 }  // namespace
 
-absl::StatusOr<CertificateFacts> CheckTlsFiles(const TlsFiles& files, absl::Time now) {
+absl::StatusOr<CertificateFacts> CheckTlsFiles(const TlsConfig& files, absl::Time now) {
   absl::StatusOr<Certificate> certificate = ReadCertificate("cert", files.cert_path);
   if (!certificate.ok()) return certificate.status();
   absl::StatusOr<Key> key = ReadKey(files.key_path);

@@ -9,24 +9,19 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "config/config.h"
 
 namespace latentd {
-
-struct TlsFiles {
-  std::string cert_path;  // PEM: the daemon's certificate, then any intermediate ones
-  std::string key_path;   // PEM, without a pass phrase
-  std::string ca_path;    // PEM: authorities that clients' certificates must come from
-};
 
 struct CertificateFacts {
   std::string subject;
   absl::Time expires;
 };
 
-// About the daemon's own certificate. FAILED_PRECONDITION naming the key of the configuration and
-// the file: one that cannot be read, holds no certificate or key, a key that is not the
-// certificate's, a certificate out of its time.
-absl::StatusOr<CertificateFacts> CheckTlsFiles(const TlsFiles& files, absl::Time now);
+// About the daemon's own certificate, the first of `files.cert_path`. FAILED_PRECONDITION naming the
+// key of the configuration and the file: one that cannot be read, holds no certificate or key, a
+// key that is not the certificate's, a certificate out of its time.
+absl::StatusOr<CertificateFacts> CheckTlsFiles(const TlsConfig& files, absl::Time now);
 
 }  // namespace latentd
 

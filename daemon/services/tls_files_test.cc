@@ -9,7 +9,7 @@ namespace latentd {
 namespace {
 
 // The message of the refusal, which must name `key` of the configuration and `path`.
-std::string Refusal(const TlsFiles& files, const std::string& key, const std::string& path,
+std::string Refusal(const TlsConfig& files, const std::string& key, const std::string& path,
                     absl::Time now = absl::Now()) {
   const auto facts = CheckTlsFiles(files, now);
   CHECK(facts.status().code() == absl::StatusCode::kFailedPrecondition);
@@ -29,7 +29,7 @@ TEST_CASE("files that fit together are accepted and the certificate is described
 
 TEST_CASE("each file that is missing is named with the system's reason") {
   const TestCertificates certificates;
-  TlsFiles files = certificates.files();
+  TlsConfig files = certificates.files();
   files.cert_path = certificates.directory() + "/none.pem";
   CHECK(Refusal(files, "cert", files.cert_path).find("No such file") != std::string::npos);
   files = certificates.files();
@@ -42,7 +42,7 @@ TEST_CASE("each file that is missing is named with the system's reason") {
 
 TEST_CASE("files that hold something else are refused") {
   const TestCertificates certificates;
-  TlsFiles files = certificates.files();
+  TlsConfig files = certificates.files();
   WriteTestFile(certificates.directory() + "/empty", "");
   files.cert_path = certificates.directory() + "/empty";
   Refusal(files, "cert", files.cert_path);
@@ -58,14 +58,14 @@ TEST_CASE("files that hold something else are refused") {
 TEST_CASE("a key of another certificate is refused") {
   TestCertificates certificates;
   certificates.Issue("other");
-  TlsFiles files = certificates.files();
+  TlsConfig files = certificates.files();
   files.key_path = certificates.Files("other").key_path;
   CHECK(Refusal(files, "key", files.key_path).find(files.cert_path) != std::string::npos);
 }
 
 TEST_CASE("a certificate out of its time is refused with the date") {
   const TestCertificates certificates;
-  const TlsFiles files = certificates.files();
+  const TlsConfig files = certificates.files();
   CHECK(
       Refusal(files, "cert", files.cert_path, absl::Now() + absl::Hours(100)).find("expired on") !=
       std::string::npos);
