@@ -50,7 +50,8 @@ struct Case {
 constexpr Case kCases[] = {
     {"16heads_2k", 1, 16, 2048},        {"16heads_8k", 1, 16, 8192},
     {"128heads_2k", 1, 128, 2048},      {"fan_in_8x16heads_2k", 8, 16, 2048},
-    {"1head_2k", 1, 1, 2048},           {"1head_cold", 1, 1, kColdTokens},
+    {"1head_2k", 1, 1, 2048},           {"2heads_2k", 1, 2, 2048},
+    {"6heads_2k", 1, 6, 2048},          {"1head_cold", 1, 1, kColdTokens},
     {"2heads_cold", 1, 2, kColdTokens},
 };
 

@@ -16,6 +16,7 @@
 
 #include "hwy/highway.h"
 #include "kernels/mla.h"
+#include "kernels/records.h"
 
 // Register blocks are arrays of vectors: they live in registers only if every loop over them is
 // unrolled.
@@ -63,34 +64,111 @@ HWY_INLINE void DecodeFp8(const std::byte* values, VF factor, VF& even, VF& odd)
   odd = hn::Mul(factor, hn::PromoteTo(d, hn::BitCast(df16, high)));
 }
 
+// How the blocks below read records. A record is a few runs of values, each with one factor.
+//   kFromMemory           records come from the cache, maybe from beyond the second level
+//   kTokensOfOneRow       tokens side by side for a row alone
+//   ForEachRun(width, f)  f(begin, end, run) for the runs of values [0, width), in order
+//   LatentRun(k)          the run of latent value k
+// and of a run:
+//   Factor(token)               to be got once and passed to Load
+//   Load(token, k, factor, ..)  values [k, k + 2N)
+//   Line(token, k)              where they are
+
+struct One {};
+
+struct Bf16Run {
+  int64_t offset = 0;  // of value 0, from the record's start
+
+  HWY_INLINE One Factor(const std::byte*) const { return {}; }
+  HWY_INLINE void Load(const std::byte* token, uint32_t k, One, VF& even, VF& odd) const {
+    DecodeBf16(Line(token, k), even, odd);
+  }
+  HWY_INLINE const std::byte* Line(const std::byte* token, uint32_t k) const {
+    return token + offset + k * sizeof(Bf16);
+  }
+};
+
+struct Fp8Run {
+  uint64_t scale_offset;  // of the run's scale, from the record's start
+
+  HWY_INLINE VF Factor(const std::byte* token) const {
+    float scale;
+    std::memcpy(&scale, token + scale_offset, sizeof(scale));
+    return hn::Set(DF(), 256.0f * scale);
+  }
+  HWY_INLINE void Load(const std::byte* token, uint32_t k, VF factor, VF& even, VF& odd) const {
+    DecodeFp8(token + k, factor, even, odd);
+  }
+  HWY_INLINE const std::byte* Line(const std::byte* token, uint32_t k) const { return token + k; }
+};
+
+struct Fp32Run {
+  HWY_INLINE One Factor(const std::byte*) const { return {}; }
+  HWY_INLINE void Load(const std::byte* token, uint32_t k, One, VF& even, VF& odd) const {
+    const DF d;
+    const float* values = reinterpret_cast<const float*>(token) + k;
+    even = hn::Load(d, values);
+    odd = hn::Load(d, values + N());
+  }
+  HWY_INLINE const std::byte* Line(const std::byte* token, uint32_t k) const {
+    return token + k * sizeof(float);
+  }
+};
+
 // bf16 records, read in place.
 struct Bf16Records {
   static constexpr bool kFromMemory = true;
+  // Each sum is one chain of dependent additions.
+  static constexpr uint32_t kTokensOfOneRow = 8;
   const std::byte* first;
   uint64_t stride;  // bytes from token to token
 
   const std::byte* Token(uint32_t t) const { return first + t * stride; }
+  template <class F>
+  HWY_INLINE void ForEachRun(uint32_t width, const F& f) const {
+    f(0u, width, Bf16Run());
+  }
+  HWY_INLINE Bf16Run LatentRun(uint32_t) const { return {}; }
+};
 
-  // Values [k, k + 2N) of a token.
-  HWY_INLINE void Load(const std::byte* token, uint32_t k, VF& even, VF& odd) const {
-    DecodeBf16(token + k * sizeof(Bf16), even, odd);
+// fp8 records, read in place: decoded anew at each use, in registers.
+struct Fp8Records {
+  static constexpr bool kFromMemory = true;
+  // Decoding keeps the machine busy between two additions of a chain.
+  static constexpr uint32_t kTokensOfOneRow = 4;
+  const std::byte* first;
+  uint64_t stride;
+  uint32_t latent_width;
+
+  const std::byte* Token(uint32_t t) const { return first + t * stride; }
+  template <class F>
+  HWY_INLINE void ForEachRun(uint32_t width, const F& f) const {
+    for (uint32_t k = 0; k < latent_width; k += kFp8ScaleWidth) {
+      f(k, k + kFp8ScaleWidth, LatentRun(k));
+    }
+    const uint64_t rope_offset = Fp8RopeOffset({.latent_width = latent_width});
+    f(latent_width, width,
+      Bf16Run{static_cast<int64_t>(rope_offset) -
+              static_cast<int64_t>(latent_width * sizeof(Bf16))});
+  }
+  HWY_INLINE Fp8Run LatentRun(uint32_t k) const {
+    return {latent_width + k / kFp8ScaleWidth * sizeof(float)};
   }
 };
 
 // Decoded records: fp32 in split order.
 struct Fp32Records {
   static constexpr bool kFromMemory = false;
+  static constexpr uint32_t kTokensOfOneRow = 8;
   const std::byte* first;
   uint64_t stride;
 
   const std::byte* Token(uint32_t t) const { return first + t * stride; }
-
-  HWY_INLINE void Load(const std::byte* token, uint32_t k, VF& even, VF& odd) const {
-    const DF d;
-    const float* values = reinterpret_cast<const float*>(token) + k;
-    even = hn::Load(d, values);
-    odd = hn::Load(d, values + N());
+  template <class F>
+  HWY_INLINE void ForEachRun(uint32_t width, const F& f) const {
+    f(0u, width, Fp32Run());
   }
+  HWY_INLINE Fp32Run LatentRun(uint32_t) const { return {}; }
 };
 
 // Into the second-level cache: the first one holds what is being worked on.
@@ -162,33 +240,38 @@ HWY_INLINE void ScoreBlock(const Records& records, uint32_t first_token, uint32_
     LATENTD_UNROLL
     for (uint32_t r = 0; r < R; ++r) sums[r][t] = hn::Zero(d);
   }
-  for (uint32_t k = 0; k < width; k += 2 * N()) {
-    ahead.Step();
-    if constexpr (R == 1 && Records::kFromMemory) {
-      // The machine drops prefetches when too many are under way, as they are when one row races
-      // through the cache. So each line is asked for again, three blocks before its use: 12 % of
-      // the time of such a row.
+  records.ForEachRun(width, [&](uint32_t begin, uint32_t end, const auto& run) HWY_ATTR {
+    decltype(run.Factor(nullptr)) factors[T];
+    LATENTD_UNROLL
+    for (uint32_t t = 0; t < T; ++t) factors[t] = run.Factor(tokens[t]);
+    for (uint32_t k = begin; k < end; k += 2 * N()) {
+      ahead.Step();
+      if constexpr (R == 1 && Records::kFromMemory) {
+        // The machine drops prefetches when too many are under way, as they are when one row races
+        // through the cache. So each line is asked for again, three blocks before its use: 12 % of
+        // the time of such a row.
+        LATENTD_UNROLL
+        for (uint32_t t = 0; t < T; ++t) {
+          PrefetchLine(run.Line(tokens[t], k) + 3 * T * records.stride);
+        }
+      }
+      VF even[T], odd[T];
       LATENTD_UNROLL
-      for (uint32_t t = 0; t < T; ++t) {
-        PrefetchLine(tokens[t] + 3 * T * records.stride + k * sizeof(Bf16));
+      for (uint32_t t = 0; t < T; ++t) run.Load(tokens[t], k, factors[t], even[t], odd[t]);
+      LATENTD_UNROLL
+      for (uint32_t r = 0; r < R; ++r) {
+        const VF q = hn::Load(d, queries + r * width + k);
+        LATENTD_UNROLL
+        for (uint32_t t = 0; t < T; ++t) sums[r][t] = hn::MulAdd(q, even[t], sums[r][t]);
+      }
+      LATENTD_UNROLL
+      for (uint32_t r = 0; r < R; ++r) {
+        const VF q = hn::Load(d, queries + r * width + k + N());
+        LATENTD_UNROLL
+        for (uint32_t t = 0; t < T; ++t) sums[r][t] = hn::MulAdd(q, odd[t], sums[r][t]);
       }
     }
-    VF even[T], odd[T];
-    LATENTD_UNROLL
-    for (uint32_t t = 0; t < T; ++t) records.Load(tokens[t], k, even[t], odd[t]);
-    LATENTD_UNROLL
-    for (uint32_t r = 0; r < R; ++r) {
-      const VF q = hn::Load(d, queries + r * width + k);
-      LATENTD_UNROLL
-      for (uint32_t t = 0; t < T; ++t) sums[r][t] = hn::MulAdd(q, even[t], sums[r][t]);
-    }
-    LATENTD_UNROLL
-    for (uint32_t r = 0; r < R; ++r) {
-      const VF q = hn::Load(d, queries + r * width + k + N());
-      LATENTD_UNROLL
-      for (uint32_t t = 0; t < T; ++t) sums[r][t] = hn::MulAdd(q, odd[t], sums[r][t]);
-    }
-  }
+  });
   LATENTD_UNROLL
   for (uint32_t r = 0; r < R; ++r) {
     LATENTD_UNROLL
@@ -205,7 +288,9 @@ HWY_INLINE void AccumulateBlock(const Records& records, uint32_t begin, uint32_t
                                 const float* HWY_RESTRICT weights,
                                 const float* HWY_RESTRICT rescale, float* const* out,
                                 Ahead& ahead) {
+  static_assert(kFp8ScaleWidth % (2 * P * N()) == 0, "one run");
   const DF d;
+  const auto run = records.LatentRun(k);
   VF sums[R][2 * P];
   LATENTD_UNROLL
   for (uint32_t r = 0; r < R; ++r) {
@@ -218,10 +303,11 @@ HWY_INLINE void AccumulateBlock(const Records& records, uint32_t begin, uint32_t
   for (uint32_t t = begin; t < end; ++t) {
     if constexpr (R == 1) ahead.Step();
     const std::byte* token = records.Token(t);
+    const auto factor = run.Factor(token);
     VF values[2 * P];
     LATENTD_UNROLL
     for (uint32_t p = 0; p < P; ++p) {
-      records.Load(token, k + 2 * p * N(), values[2 * p], values[2 * p + 1]);
+      run.Load(token, k + 2 * p * N(), factor, values[2 * p], values[2 * p + 1]);
     }
     LATENTD_UNROLL
     for (uint32_t r = 0; r < R; ++r) {

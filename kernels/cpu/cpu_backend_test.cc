@@ -63,6 +63,29 @@ TEST_CASE("every instruction set that this machine has agrees with fp64") {
   }
 }
 
+TEST_CASE("a row over fp8 records has the same bits in tiles of any number of rows") {
+  TestStore store(kUsualGeometry, RecordFormat::kFp8, 1, 8, 5);
+  const std::vector<Segment> all{{store.page_ids(store.AddChunk(330)), 330, 0}};
+  const int64_t supported = hwy::SupportedTargets();
+  for (int64_t target : {int64_t{HWY_SCALAR}, int64_t{HWY_AVX2}, int64_t{HWY_AVX3}}) {
+    if ((supported & target) == 0) continue;
+    CAPTURE(target);
+    const OnlyTarget only(target);
+    const RunningBackend backend = BackendOver(store);
+    TestProblem alone = OneGroup(store, 1, 1, false, all);
+    REQUIRE(RunOne(*backend, alone).ok());
+    RequireClose(store, alone);
+    for (uint32_t heads = 2; heads <= 17; ++heads) {
+      CAPTURE(heads);
+      TestProblem problem =
+          OneGroup(store, heads, 1, false, all);  // its first row is the one above
+      REQUIRE(RunOne(*backend, problem).ok());
+      REQUIRE(std::equal(alone.out.begin(), alone.out.end(), problem.out.begin()));
+      REQUIRE(alone.lse[0] == problem.lse[0]);
+    }
+  }
+}
+
 TEST_CASE("one token attends a long context in many pieces") {
   // Beyond 64 pieces of four pages, pieces grow.
   TestStore store(kTinyGeometry, RecordFormat::kBf16, 1, 400, 5);

@@ -31,8 +31,7 @@ constexpr float kNothing = -std::numeric_limits<float>::infinity();
 template <uint32_t R, class Records>
 HWY_NOINLINE void ScoreTokens(const Records& records, uint32_t tokens, const float* queries,
                               uint32_t width, float* scores, Ahead& ahead) {
-  // One row alone takes more tokens at a time: each sum is one chain of dependent additions.
-  constexpr uint32_t kTokens = R == 1 ? 8 : 4;
+  constexpr uint32_t kTokens = R == 1 ? Records::kTokensOfOneRow : 4;
   Ahead mine = ahead;  // in registers
   for (uint32_t t = 0; t < tokens; t += kTokens) {
     ScoreBlock<R, kTokens>(records, t, tokens, queries, width, scores, mine);
@@ -164,7 +163,7 @@ template <class Records>
 HWY_INLINE void ComputePage(const KernelShape& shape, const Tile& tile, const TileRow* rows,
                             const PieceStore& pieces, uint32_t page, const Records& records,
                             Ahead ahead, TileScratch& scratch) {
-  uint32_t tokens[kRowsPerTile];
+  uint32_t tokens[kRowsPerTile] = {};
   float* out[kRowsPerTile];
   for (uint32_t r = 0; r < tile.rows; ++r) {
     tokens[r] = TokensInPage(rows[r], page);
@@ -211,6 +210,14 @@ void TilePage(const KernelShape& shape, const Tile& tile, const TileRow* rows,
   if (shape.path == RecordPath::kInPlace) {
     const Bf16Records records{first, shape.record_bytes};
     return ComputePage(shape, tile, rows, pieces, page, records, ahead, scratch);
+  }
+  // Rows of one block decode each value twice, in registers; through memory it would be once, and
+  // written and read besides. (Without vectors decoding is most of the work.)
+  if constexpr (HWY_TARGET != HWY_SCALAR) {
+    if (shape.path == RecordPath::kFp8 && tile.rows <= kBlockRows) {
+      const Fp8Records records{first, shape.record_bytes, shape.geometry.latent_width};
+      return ComputePage(shape, tile, rows, pieces, page, records, ahead, scratch);
+    }
   }
   uint32_t tokens = 0;
   for (uint32_t r = 0; r < tile.rows; ++r) tokens = std::max(tokens, TokensInPage(rows[r], page));

@@ -30,7 +30,7 @@ constexpr uint32_t PadWidth(uint32_t width) {
 // How kernels get at a page's records.
 enum class RecordPath : uint8_t {
   kInPlace,  // bf16, widths multiples of kPadWidth: vectors straight from the cache
-  kFp8,      // fp8, widths multiples of kPadWidth: a page is decoded to fp32 first, by vectors
+  kFp8,      // fp8, widths multiples of kPadWidth: few rows in place, else a page decoded to fp32
   kGeneral,  // any other widths: decoded one value after the other
 };
 
