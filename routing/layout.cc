@@ -57,4 +57,31 @@ std::string ToString(const Layout& layout) {
                       rope.interleaved ? "" : " half-split", ", format ", layout.format_version);
 }
 
+std::string LayoutDifference(const Layout& theirs, const Layout& ours) {
+  std::string text;
+  const auto compare = [&text](const char* field, const auto& their, const auto& our) {
+    if (their == our) return;
+    absl::StrAppend(&text, text.empty() ? "" : ", ", field, " ", their, " instead of ", our);
+  };
+  const auto format = [](RecordFormat f) { return std::string(RecordFormatName(f)); };
+  const auto pairs = [](bool interleaved) { return interleaved ? "interleaved" : "half-split"; };
+  compare("model", theirs.model, ours.model);
+  compare("layers", theirs.layers, ours.layers);
+  compare("latent width", theirs.latent_width, ours.latent_width);
+  compare("rope width", theirs.rope_width, ours.rope_width);
+  compare("record", format(theirs.record_format), format(ours.record_format));
+  compare("page tokens", theirs.page_tokens, ours.page_tokens);
+  compare("rope theta", theirs.rope.theta, ours.rope.theta);
+  compare("rope yarn_factor", theirs.rope.yarn_factor, ours.rope.yarn_factor);
+  compare("rope original_context", theirs.rope.original_context, ours.rope.original_context);
+  compare("rope mscale", theirs.rope.mscale, ours.rope.mscale);
+  compare("rope mscale_all_dim", theirs.rope.mscale_all_dim, ours.rope.mscale_all_dim);
+  compare("rope yarn_beta_fast", theirs.rope.yarn_beta_fast, ours.rope.yarn_beta_fast);
+  compare("rope yarn_beta_slow", theirs.rope.yarn_beta_slow, ours.rope.yarn_beta_slow);
+  compare("rope pairs", std::string(pairs(theirs.rope.interleaved)),
+          std::string(pairs(ours.rope.interleaved)));
+  compare("format", theirs.format_version, ours.format_version);
+  return text;
+}
+
 }  // namespace latentd

@@ -63,6 +63,10 @@ std::string ToString(LayoutHash hash);
 // format 1".
 std::string ToString(const Layout& layout);
 
+// The fields in which `theirs` is another layout, for messages: "layers 27 instead of 61, record
+// fp8 instead of bf16". Empty: they are equal.
+std::string LayoutDifference(const Layout& theirs, const Layout& ours);
+
 }  // namespace latentd
 
 #endif  // LATENTD_ROUTING_LAYOUT_H_

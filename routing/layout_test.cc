@@ -47,12 +47,24 @@ TEST_CASE("a change of any field changes the hash") {
       [](Layout& l) { l.rope.interleaved = false; },
   };
   std::set<LayoutHash> hashes;
+  std::set<std::string> differences;
   for (const auto& change : changes) {
     Layout layout = DeepSeekV3();
     change(layout);
     hashes.insert(HashLayout(layout));
+    differences.insert(LayoutDifference(layout, DeepSeekV3()));
   }
   CHECK(hashes.size() == changes.size());
+  CHECK(differences.size() == changes.size());
+}
+
+TEST_CASE("a difference names the fields and both values") {
+  Layout other = DeepSeekV3();
+  CHECK(LayoutDifference(other, DeepSeekV3()).empty());
+  other.layers = 27;
+  other.record_format = RecordFormat::kBf16;
+  CHECK(LayoutDifference(other, DeepSeekV3()) ==
+        "layers 27 instead of 61, record bf16 instead of fp8");
 }
 
 TEST_CASE("negative zero is the same parameter as zero") {

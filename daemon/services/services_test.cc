@@ -130,17 +130,36 @@ TEST_CASE("opening a session answers with everything that a frontend needs") {
   CHECK((*FromProto(response.table()))->ToParts() == world.membership.table()->ToParts());
 }
 
-TEST_CASE("a client with another layout is refused with both layouts named") {
+TEST_CASE("a client with another layout is refused by the fields that differ") {
+  const World world;
+  Layout other = TestLayout();
+  other.layers = 3;
+  other.record_format = RecordFormat::kFp8;
+  v1::OpenRequest request = world.GoodRequest();
+  request.set_layout_hash(ToInt(HashLayout(other)));
+  *request.mutable_layout() = ToProto(other);
+  v1::OpenResponse response;
+  const grpc::Status status = world.Open(request, &response);
+  CHECK(status.error_code() == grpc::StatusCode::FAILED_PRECONDITION);
+  CHECK(
+      status.error_message().find("node \"node-a\" has layers 2 instead of 3, record bf16 instead "
+                                  "of fp8: ") != std::string::npos);
+  for (const LayoutHash hash : {HashLayout(other), HashLayout(world.facts.layout)}) {
+    CHECK(status.error_message().find(ToString(hash)) != std::string::npos);
+  }
+  CHECK(world.lane0.sessions().empty());
+}
+
+TEST_CASE("a client that knows only another layout's hash is told both hashes") {
   const World world;
   v1::OpenRequest request = world.GoodRequest();
   request.set_layout_hash(0xabcdef);
-  request.set_layout("other-model 3 layers");
   v1::OpenResponse response;
   const grpc::Status status = world.Open(request, &response);
   CHECK(status.error_code() == grpc::StatusCode::FAILED_PRECONDITION);
   for (const std::string& part :
-       {std::string("0000000000abcdef"), std::string("other-model 3 layers"),
-        ToString(HashLayout(world.facts.layout)), std::string("test-model")}) {
+       {std::string("0000000000abcdef"), ToString(HashLayout(world.facts.layout)),
+        std::string("test-model")}) {
     CHECK(status.error_message().find(part) != std::string::npos);
   }
   CHECK(world.lane0.sessions().empty());

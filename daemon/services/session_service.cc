@@ -93,6 +93,22 @@ grpc::Status SessionService::Close(grpc::ServerContext*, const v1::CloseRequest*
   return ToGrpc(sessions_->Close({.hi = request->token_hi(), .lo = request->token_lo()}));
 }
 
+absl::Status SessionService::LayoutMismatch(const v1::OpenRequest& request) const {
+  const LayoutHash hash{request.layout_hash()};
+  const std::string node = absl::StrCat("layout mismatch: node \"", facts_->id, "\"");
+  const std::string ours =
+      absl::StrCat(ToString(HashLayout(facts_->layout)), " (", ToString(facts_->layout), ")");
+  // Only a client that has seen a layout in full can send it.
+  const absl::StatusOr<Layout> theirs = FromProto(request.layout());
+  if (!theirs.ok() || HashLayout(*theirs) != hash) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(node, " holds ", ours, ", the client expects ", ToString(hash)));
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat(node, " has ", LayoutDifference(facts_->layout, *theirs), ": it holds ", ours,
+                   ", the client expects ", ToString(hash), " (", ToString(*theirs), ")"));
+}
+
 absl::Status SessionService::CheckOpen(const v1::OpenRequest& request) const {
   if (request.protocol_version() != wire::kVersion) {
     return absl::FailedPreconditionError(absl::StrCat("protocol_version: the client speaks ",
@@ -101,11 +117,7 @@ absl::Status SessionService::CheckOpen(const v1::OpenRequest& request) const {
   }
   const LayoutHash ours = HashLayout(facts_->layout);
   if (request.layout_hash() != 0 && request.layout_hash() != ToInt(ours)) {
-    const std::string theirs =
-        request.layout().empty() ? "" : absl::StrCat(" (", request.layout(), ")");
-    return absl::FailedPreconditionError(absl::StrCat(
-        "layout mismatch: the client expects ", ToString(LayoutHash{request.layout_hash()}), theirs,
-        ", node \"", facts_->id, "\" holds ", ToString(ours), " (", ToString(facts_->layout), ")"));
+    return LayoutMismatch(request);
   }
   if (request.worker_address().empty()) {
     return absl::InvalidArgumentError("worker_address: empty");

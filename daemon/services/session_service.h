@@ -32,6 +32,7 @@ class SessionService : public v1::Session::Service {
 
  private:
   absl::Status CheckOpen(const v1::OpenRequest& request) const;
+  absl::Status LayoutMismatch(const v1::OpenRequest& request) const;
 
   const NodeFacts* const facts_;
   const std::vector<Lane*> lanes_;
