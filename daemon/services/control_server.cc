@@ -7,6 +7,7 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 
+#include <algorithm>
 #include <mutex>
 #include <utility>
 
@@ -26,6 +27,8 @@ namespace {
 // The largest request is a worker's address; answers (a table of 65,536 ranges) may be larger.
 constexpr int kMaxRequestBytes = 1 << 20;
 constexpr int kMaxThreads = 64;
+// For the last answers to leave and for clients to hang up.
+constexpr absl::Duration kHangUpGrace = absl::Milliseconds(100);
 
 std::string HostOf(const std::string& listen) {
   std::string host = listen.substr(0, listen.rfind(':'));
@@ -107,6 +110,9 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
   builder.SetResourceQuota(grpc::ResourceQuota("latentd").SetMaxThreads(kMaxThreads));
   for (grpc::Service* service : services) builder.RegisterService(service);
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(control->calls_.MakeInterceptorFactory());
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   control->server_ = builder.BuildAndStart();
   if (control->server_ == nullptr || control->port_ == 0) {
     return absl::UnavailableError(
@@ -127,7 +133,9 @@ void ControlServer::SetServing(bool serving) {
 }
 
 void ControlServer::Shutdown(absl::Time deadline) {
-  server_->Shutdown(absl::ToChronoTime(deadline));
+  calls_.AwaitNone(deadline);
+  // gRPC waits for its clients to hang up; one that hangs would hold it until the deadline.
+  server_->Shutdown(absl::ToChronoTime(std::min(deadline, absl::Now() + kHangUpGrace)));
   server_->Wait();
 }
 

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "config/config.h"
+#include "daemon/services/calls_under_way.h"
 
 namespace grpc {
 class Server;
@@ -42,12 +43,14 @@ class ControlServer {
   // What grpc.health.v1 answers. NOT_SERVING until the first call.
   void SetServing(bool serving);
 
-  // Refuses new calls, gives those that run until `deadline`, then cancels them.
+  // Gives the calls that run until `deadline`, then cancels them and closes every connection.
+  // Without calls that is at once, even if a client hangs.
   void Shutdown(absl::Time deadline);
 
  private:
   ControlServer() = default;
 
+  CallsUnderWay calls_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
   std::string address_;

@@ -1,18 +1,60 @@
 // The server's own behaviour: addresses, health, reflection, mutual TLS, shutdown.
 #include "daemon/services/control_server.h"
 
+#include <arpa/inet.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/security/credentials.h>
 
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
+#include <future>
 #include <thread>
 
 #include "absl/time/clock.h"
 #include "daemon/services/test_certificates.h"
 #include "proto/grpc/health/v1/health.grpc.pb.h"
+#include "proto/latentd/v1/admin.grpc.pb.h"
 
 namespace latentd {
 namespace {
+
+// A client that greets as HTTP/2 does and then neither reads nor writes.
+class HungClient {
+ public:
+  explicit HungClient(int port) : socket_(socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
+    const std::string greeting =
+        std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") + std::string("\0\0\0\4\0\0\0\0\0", 9);
+    REQUIRE(send(socket_, greeting.data(), greeting.size(), 0) ==
+            static_cast<ssize_t>(greeting.size()));
+    char settings[9];  // the server's: it has taken the greeting
+    REQUIRE(recv(socket_, settings, sizeof(settings), MSG_WAITALL) == sizeof(settings));
+  }
+  ~HungClient() { close(socket_); }
+
+ private:
+  const int socket_;
+};
+
+// A call that takes until it is let go.
+class SlowService : public v1::Admin::Service {
+ public:
+  grpc::Status Status(grpc::ServerContext*, const v1::StatusRequest*,
+                      v1::StatusResponse* response) override {
+    entered.set_value();
+    let_go.get_future().wait();
+    response->set_node_id("slow");
+    return grpc::Status::OK;
+  }
+  std::promise<void> entered;
+  std::promise<void> let_go;
+};
 
 std::unique_ptr<ControlServer> StartOrFail(const ControlServerOptions& options) {
   auto server = ControlServer::Start(options, {});
@@ -152,6 +194,34 @@ TEST_CASE("only loopback addresses count as such") {
   CHECK_FALSE(IsLoopback("10.0.0.1:7400"));
   CHECK_FALSE(IsLoopback("[::]:7400"));
   CHECK_FALSE(IsLoopback("localhost.example.com:7400"));
+}
+
+TEST_CASE("a shutdown without calls does not wait for a client that hangs") {
+  const auto server = StartOrFail({});
+  const HungClient client(server->port());
+  server->Shutdown(absl::Now() + absl::Hours(1));
+}
+
+TEST_CASE("a shutdown gives a call that runs the time that it was given") {
+  SlowService service;
+  auto server = ControlServer::Start({}, {&service});
+  REQUIRE(server.ok());
+  const auto stub = v1::Admin::NewStub(
+      grpc::CreateChannel((*server)->address(), grpc::InsecureChannelCredentials()));
+  v1::StatusResponse response;
+  auto called = std::async(std::launch::async, [&] {
+    grpc::ClientContext context;
+    return stub->Status(&context, {}, &response);
+  });
+  service.entered.get_future().wait();
+  auto stopped =
+      std::async(std::launch::async, [&] { (*server)->Shutdown(absl::Now() + absl::Hours(1)); });
+  // Longer than an idle server would take.
+  CHECK(stopped.wait_for(std::chrono::milliseconds(300)) == std::future_status::timeout);
+  service.let_go.set_value();
+  CHECK(called.get().ok());
+  CHECK(response.node_id() == "slow");
+  stopped.get();
 }
 
 }  // namespace
