@@ -111,6 +111,31 @@ TEST_CASE("a call ends at its deadline and its late answer is dropped") {
   CHECK(query.lse[0] == 77);
 }
 
+TEST_CASE("a client can go while an answer is on its way to it") {
+  FakeDaemon daemon;
+  const auto layout = FakeDaemon::TestLayout();
+  std::vector<std::byte> records(size_t{2} * 100'000 * layout.record_bytes());
+  daemon.SetScript([&](const ParsedRequest&) {
+    daemon.Freeze(true);  // once it has announced the answer, which is too long to come with that
+    return FakeAnswer{.payload = std::vector<std::byte>(records.size())};
+  });
+  auto client = ConnectTo(daemon);
+  CHECK(absl::IsDeadlineExceeded(client->Fetch({.chunk = kFirst, .layers = 2, .tokens = 100'000},
+                                               records, absl::Milliseconds(200))));
+  client.reset();
+  daemon.Freeze(false);
+}
+
+TEST_CASE("an answer about other chunks than were asked for is none") {
+  FakeDaemon daemon;
+  const auto client = ConnectTo(daemon);
+  const std::vector<ChunkId> ids = {kFirst, kSecond};
+  const absl::Status status = client->Stat(ids, kLong).status();
+  CHECK(absl::IsInternal(status));
+  CHECK_THAT(std::string(status.message()),
+             Contains("node-a") && Contains("stat entries: got 0, expected 2"));
+}
+
 TEST_CASE("another holder is asked when the first is gone") {
   Pair pair;
   pair.Place(1, {{0, 1}, {1, 0}});

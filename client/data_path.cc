@@ -24,10 +24,20 @@ bool CarriesLayout(wire::Opcode opcode) {
          opcode != wire::Opcode::kEcho;
 }
 
+// What bounds a request is the holder's to say.
+WireLimits Unbounded(WireLimits limits) {
+  limits.max_query_tokens = std::numeric_limits<uint32_t>::max();
+  limits.max_groups = std::numeric_limits<uint32_t>::max();
+  limits.max_chunks = std::numeric_limits<uint32_t>::max();
+  limits.max_payload_bytes = std::numeric_limits<uint64_t>::max();
+  limits.max_echo_bytes = std::numeric_limits<uint64_t>::max();
+  return limits;
+}
+
 }  // namespace
 
 DataPath::DataPath(Worker* worker, DataPathOptions options)
-    : worker_(worker), options_(std::move(options)) {
+    : worker_(worker), options_(std::move(options)), own_wire_(Unbounded(options_.wire)) {
   const std::weak_ptr<int> alive = alive_;
   worker_->SetHandler(wire::kReplyAm, [this, alive](IncomingMessage message) {
     if (!alive.expired()) OnReply(std::move(message));
@@ -44,11 +54,9 @@ DataPath::~DataPath() {
   }
   // UCX finishes what it was still sending once its endpoints are closed.
   const uint64_t give_up_ns = SteadyNanos() + 1'000'000'000;
-  const auto sending = [](const auto& entry) { return entry.second->sending; };
-  while (SteadyNanos() < give_up_ns) {
+  while (exchanges_.size() > 0 && SteadyNanos() < give_up_ns) {
     closing_.clear();
     worker_->Progress();
-    if (std::none_of(exchanges_.begin(), exchanges_.end(), sending)) break;
   }
 }
 
@@ -122,17 +130,11 @@ std::string DataPath::TransportsTo(const NodeId& id, uint32_t lane) const {
 uint64_t DataPath::Submit(const NodeId& id, uint32_t lane, Outgoing out, Epoch epoch,
                           uint64_t deadline_ns, uint64_t reuse_id) {
   const std::shared_ptr<LaneLink>& link = nodes_.at(id).links.at(lane);
-  auto owned = std::make_unique<Exchange>();
-  Exchange& exchange = *owned;
-  // An earlier attempt that UCX is still sending keeps its id to itself.
-  exchange.id = reuse_id != 0 && !exchanges_.contains(reuse_id) ? reuse_id : next_id_++;
-  exchange.serial = next_serial_++;
-  exchange.out = std::move(out);
+  Exchange& exchange = exchanges_.Add(std::move(out), reuse_id);
   exchange.link = link;
   exchange.epoch = epoch;
   exchange.deadline_ns = deadline_ns;
   const uint64_t exchange_id = exchange.id;
-  exchanges_[exchange_id] = std::move(owned);
 
   if (link->state == LaneLink::State::kFailed) {
     Fail(exchange, link->failure);
@@ -150,15 +152,16 @@ uint64_t DataPath::Submit(const NodeId& id, uint32_t lane, Outgoing out, Epoch e
 }
 
 void DataPath::Abandon(uint64_t id) {
-  const auto found = exchanges_.find(id);
-  if (found == exchanges_.end() || found->second->result.has_value()) return;
-  Exchange& exchange = *found->second;
-  const std::shared_ptr<LaneLink> link = exchange.link;
+  Exchange* exchange = exchanges_.Find(id);
+  if (exchange == nullptr) return;
+  const std::shared_ptr<LaneLink> link = exchange->link;
   std::erase(link->waiting, id);
-  const bool stuck = exchange.reads_caller_memory();
-  Fail(exchange, absl::CancelledError("given up by the caller"));
+  const uint64_t serial = exchange->serial;
+  const bool in_flight = IsInFlight(exchange->state);
+  Fail(*exchange, absl::CancelledError("given up by the caller"));
+  exchange = exchanges_.Find(id, serial);
   // Only closing the endpoint takes a message back that the peer has not fetched.
-  if (stuck) {
+  if (in_flight && exchange != nullptr && exchange->state == ExchangeState::kHeldBack) {
     FailLink(*link, absl::UnavailableError(absl::StrCat(
                         NameOf(*link), ": connection reset: it did not take a request in time")));
   }
@@ -235,36 +238,35 @@ void DataPath::Greet(const std::shared_ptr<LaneLink>& link) {
 }
 
 void DataPath::SendInternal(const std::shared_ptr<LaneLink>& link, wire::Opcode opcode) {
-  auto owned = std::make_unique<Exchange>();
-  Exchange& exchange = *owned;
-  exchange.id = next_id_++;
-  exchange.serial = next_serial_++;
+  Outgoing out;
+  out.opcode = opcode;
+  if (opcode == wire::Opcode::kHello) {
+    BuildHello({}, &out.header);
+  } else {
+    BuildPing({}, &out.header);
+  }
+  Exchange& exchange = exchanges_.Add(std::move(out));
   exchange.internal = true;
   exchange.link = link;
-  exchange.out.opcode = opcode;
   // The link's liveness is the deadline of both.
   exchange.deadline_ns =
       SteadyNanos() + static_cast<uint64_t>(absl::ToInt64Nanoseconds(options_.liveness.dead_after));
-  if (opcode == wire::Opcode::kHello) {
-    BuildHello({}, &exchange.out.header);
-  } else {
-    BuildPing({}, &exchange.out.header);
-  }
-  exchanges_[exchange.id] = std::move(owned);
   Send(exchange);
 }
 
 void DataPath::Pump(LaneLink& link) {
   while (link.state == LaneLink::State::kBound && !link.waiting.empty()) {
-    const auto found = exchanges_.find(link.waiting.front());
-    if (found != exchanges_.end()) {
-      Exchange& exchange = *found->second;
-      if (!link.window.TryTake(exchange.window_bytes())) return;
-      exchange.in_window = true;
+    Exchange* exchange = exchanges_.Find(link.waiting.front());
+    if (exchange == nullptr || exchange->state != ExchangeState::kWaiting) {
       link.waiting.pop_front();
-      Send(exchange);
+    } else if (exchange->deadline_ns <= SteadyNanos()) {
+      link.waiting.pop_front();
+      Fail(*exchange,
+           absl::DeadlineExceededError("the deadline passed before the request was sent"));
     } else {
+      if (!link.window.TryTake(exchange->window_bytes())) return;
       link.waiting.pop_front();
+      Send(*exchange);
     }
   }
 }
@@ -272,10 +274,8 @@ void DataPath::Pump(LaneLink& link) {
 void DataPath::Send(Exchange& exchange) {
   LaneLink& link = *exchange.link;
   const uint64_t now_ns = SteadyNanos();
-  if (exchange.deadline_ns <= now_ns) {
-    Fail(exchange, absl::DeadlineExceededError("the deadline passed before the request was sent"));
-    return;
-  }
+  exchanges_.GoesOut(exchange);
+  exchange.sent_ns = now_ns;
   wire::RequestHeader header;
   std::memcpy(&header, exchange.out.header.data(), sizeof(header));
   header.request_id = exchange.id;
@@ -285,14 +285,12 @@ void DataPath::Send(Exchange& exchange) {
   header.generation = ToInt(link.generation);
   header.layout_hash = CarriesLayout(exchange.out.opcode) ? options_.wire.layout_hash : 0;
   header.payload_bytes = exchange.out.payload.size();
-  const uint64_t left_us = (exchange.deadline_ns - now_ns) / 1000;
+  const uint64_t left_us =
+      exchange.deadline_ns > now_ns ? (exchange.deadline_ns - now_ns) / 1000 : 0;
   header.deadline_us =
       static_cast<uint32_t>(std::min<uint64_t>(left_us, std::numeric_limits<uint32_t>::max()));
   std::memcpy(exchange.out.header.data(), &header, sizeof(header));
 
-  exchange.sending = true;
-  exchange.sent_ns = now_ns;
-  exchange.awaited = true;
   // A ping owes its answer to the liveness that sent it.
   if (exchange.out.opcode != wire::Opcode::kPing) link.liveness.OnSent(SteadyTime(now_ns));
   const std::weak_ptr<int> alive = alive_;
@@ -304,19 +302,14 @@ void DataPath::Send(Exchange& exchange) {
 }
 
 void DataPath::Sent(uint64_t id, uint64_t serial, const absl::Status& status) {
-  Exchange* exchange = Find(id, serial);
+  Exchange* exchange = exchanges_.Find(id, serial);
   if (exchange == nullptr) return;
-  exchange->sending = false;
-  if (!exchange->result.has_value() && !exchange->reported) {
-    if (!status.ok()) {
-      Fail(*exchange,
-           absl::UnavailableError(absl::StrCat(NameOf(*exchange->link),
-                                               ": cannot send: ", std::string(status.message()))));
-    }
-  } else if (!exchange->reported) {
-    Report(*exchange);
-  } else {
-    EraseIfDone(*exchange);
+  const std::shared_ptr<LaneLink> link = exchange->link;
+  Report(exchanges_.PayloadTaken(*exchange), link);
+  if (status.ok()) return;
+  if (exchange = exchanges_.Find(id, serial); exchange != nullptr) {
+    Fail(*exchange, absl::UnavailableError(absl::StrCat(
+                        NameOf(*link), ": cannot send: ", std::string(status.message()))));
   }
 }
 
@@ -330,22 +323,10 @@ void DataPath::FailLink(LaneLink& link, const absl::Status& status) {
   const auto node = nodes_.find(link.node);
   if (node != nodes_.end() && node->second.session.token == link.token)
     node->second.in_doubt = true;
-  // Failing one may erase it.
-  std::vector<uint64_t> ids;
-  for (const auto& [id, exchange] : exchanges_) {
-    if (exchange->link.get() == &link && !exchange->result.has_value() && !exchange->reported)
-      ids.push_back(id);
+  for (const auto& [id, serial] : exchanges_.ids()) {
+    Exchange* exchange = exchanges_.Find(id, serial);
+    if (exchange != nullptr && exchange->link.get() == &link) Fail(*exchange, status);
   }
-  for (const uint64_t id : ids) {
-    if (const auto found = exchanges_.find(id); found != exchanges_.end())
-      Fail(*found->second, status);
-  }
-}
-
-Exchange* DataPath::Find(uint64_t id, uint64_t serial) {
-  const auto found = exchanges_.find(id);
-  return found == exchanges_.end() || found->second->serial != serial ? nullptr
-                                                                      : found->second.get();
 }
 
 LaneLink* DataPath::FindBySender(uint64_t sender) {

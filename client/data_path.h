@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "client/exchange.h"
+#include "client/exchange_table.h"
 #include "client/lane_link.h"
 #include "client/session_info.h"
 #include "routing/ids.h"
@@ -81,7 +81,7 @@ class DataPath {
   uint64_t next_timer_ns() const;
   size_t in_flight() const { return exchanges_.size(); }
 
-  PayloadPool& pool() { return pool_; }
+  PayloadPool& pool() { return *pool_; }
   size_t max_header_bytes() const { return worker_->max_header_bytes(); }
   const DataPathCounters& counters() const { return counters_; }
 
@@ -104,29 +104,27 @@ class DataPath {
   void OnReply(IncomingMessage message);
   void OnRequest(const IncomingMessage& message);
   // Checks an OK reply against what was asked.
-  static absl::Status CheckReply(const Exchange& exchange, const ParsedReply& reply);
+  absl::Status CheckReply(const Exchange& exchange, const ParsedReply& reply) const;
   void TakePayload(Exchange& exchange, ExchangeResult result, IncomingMessage message);
   void Complete(Exchange& exchange, ExchangeResult result);
   void Fail(Exchange& exchange, absl::Status status);
-  void Report(Exchange& exchange);
-  void EraseIfDone(Exchange& exchange);
+  // Hands out what there is to report of an exchange that was moved on.
+  void Report(ExchangeTable::Moved moved, const std::shared_ptr<LaneLink>& link);
   void FailLink(LaneLink& link, const absl::Status& status);
   void CheckLiveness(uint64_t now_ns);
 
-  Exchange* Find(uint64_t id, uint64_t serial);
   LaneLink* FindBySender(uint64_t sender);
 
   Worker* const worker_;
   const DataPathOptions options_;
-  // Declared before what lends from it.
-  PayloadPool pool_;
+  const WireLimits own_wire_;  // for reading our own requests: any that we sent
+  // Shared with payloads that are still coming in when this goes.
+  const std::shared_ptr<PayloadPool> pool_ = std::make_shared<PayloadPool>();
   std::map<NodeId, Node> nodes_;
-  absl::flat_hash_map<uint64_t, std::unique_ptr<Exchange>> exchanges_;
+  ExchangeTable exchanges_;
   std::vector<std::unique_ptr<Endpoint>> closing_;  // destroyed outside UCX's callbacks
   std::vector<ExchangeResult> results_;
   std::vector<std::shared_ptr<LaneLink>> to_pump_;
-  uint64_t next_id_ = 1;
-  uint64_t next_serial_ = 1;
   uint64_t now_ns_ = 0;
   uint64_t next_tick_ns_ = 0;  // of some link's liveness, or earlier
   DataPathCounters counters_;

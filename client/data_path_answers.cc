@@ -1,6 +1,5 @@
 // DataPath: what arrives, and how exchanges end.
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <utility>
 
@@ -11,6 +10,10 @@
 
 namespace latentd {
 namespace {
+
+bool AwaitsAnswer(ExchangeState state) {
+  return state == ExchangeState::kSending || state == ExchangeState::kSent;
+}
 
 // Partials are read as floats where they lie.
 bool IsAligned(std::span<const std::byte> bytes) {
@@ -24,20 +27,19 @@ void DataPath::OnReply(IncomingMessage message) {
   absl::StatusOr<ParsedReply> reply =
       ParseReply(message.header(), message.payload_bytes(), options_.wire, &origin);
   if (!origin.request_id.has_value()) return;  // not ours to understand
-  const auto found = exchanges_.find(*origin.request_id);
-  if (found == exchanges_.end()) {
+  Exchange* const found = exchanges_.Find(*origin.request_id);
+  if (found == nullptr) {
     ++counters_.late_answers;
     if (LaneLink* link = FindBySender(message.sender()); link != nullptr)
       link->liveness.OnHeard(SteadyTime(SteadyNanos()));
     return;
   }
-  Exchange& exchange = *found->second;
+  Exchange& exchange = *found;
   LaneLink& link = *exchange.link;
   // The answer of a holder that an earlier attempt asked, under the same id.
   const bool other_sender =
       link.sender != 0 && message.sender() != 0 && link.sender != message.sender();
-  if (exchange.result.has_value() || exchange.reported || exchange.receiving || !exchange.awaited ||
-      other_sender) {
+  if (!AwaitsAnswer(exchange.state) || other_sender) {
     ++counters_.late_answers;
     return;
   }
@@ -67,24 +69,14 @@ void DataPath::OnReply(IncomingMessage message) {
   TakePayload(exchange, std::move(result), std::move(message));
 }
 
-absl::Status DataPath::CheckReply(const Exchange& exchange, const ParsedReply& reply) {
-  const std::string who =
-      absl::StrCat("an answer of node ", exchange.link->node, " is not one to the request: ");
-  if (reply.opcode() != exchange.out.opcode) {
-    return absl::InternalError(absl::StrCat(who, "opcode ", reply.header.opcode, ", expected ",
-                                            static_cast<int>(exchange.out.opcode)));
-  }
-  if (reply.header.payload_bytes != exchange.out.reply_payload_bytes) {
-    return absl::InternalError(absl::StrCat(who, reply.header.payload_bytes,
-                                            " bytes of payload, expected ",
-                                            exchange.out.reply_payload_bytes));
-  }
-  wire::RequestHeader asked;
-  std::memcpy(&asked, exchange.out.header.data(), sizeof(asked));
-  if ((reply.header.flags & wire::kIncomplete) != 0 && (asked.flags & wire::kBestEffort) == 0) {
-    return absl::InternalError(absl::StrCat(who, "incomplete, which was not asked for"));
-  }
-  return absl::OkStatus();
+absl::Status DataPath::CheckReply(const Exchange& exchange, const ParsedReply& reply) const {
+  const absl::StatusOr<ParsedRequest> asked =
+      ParseRequest(exchange.out.header, exchange.out.payload.size(), own_wire_);
+  const absl::Status status = asked.ok() ? CheckAnswers(reply, *asked, own_wire_) : asked.status();
+  if (status.ok()) return status;
+  return absl::InternalError(
+      absl::StrCat("an answer of node ", exchange.link->node,
+                   " is not one to the request: ", std::string(status.message())));
 }
 
 void DataPath::TakePayload(Exchange& exchange, ExchangeResult result, IncomingMessage message) {
@@ -100,27 +92,28 @@ void DataPath::TakePayload(Exchange& exchange, ExchangeResult result, IncomingMe
     return;
   }
   struct Receiving {
+    std::shared_ptr<PayloadPool> pool;  // outlives the buffer
     IncomingMessage message;
     PayloadBuffer buffer;
     ExchangeResult result;
   };
-  PayloadBuffer buffer = pool_.Take(bytes);
+  PayloadBuffer buffer = pool_->Take(bytes);
   if (buffer.empty()) {
     Fail(exchange,
          absl::ResourceExhaustedError(absl::StrCat("no memory for the ", bytes, " bytes that node ",
                                                    exchange.link->node, " answers")));
     return;
   }
-  exchange.receiving = true;
+  exchanges_.AnswerBegins(exchange);
   auto receiving = std::make_shared<Receiving>(
-      Receiving{std::move(message), std::move(buffer), std::move(result)});
+      Receiving{pool_, std::move(message), std::move(buffer), std::move(result)});
   const std::weak_ptr<int> alive = alive_;
   receiving->message.ReceiveInto(
       receiving->buffer.data(),
       [this, alive, receiving, id = exchange.id, serial = exchange.serial](absl::Status status) {
         if (alive.expired()) return;
-        Exchange* waiting = Find(id, serial);
-        if (waiting == nullptr || waiting->result.has_value() || waiting->reported) return;
+        Exchange* waiting = exchanges_.Find(id, serial);
+        if (waiting == nullptr) return;
         if (!status.ok()) {
           Fail(*waiting, absl::UnavailableError(absl::StrCat(
                              "node ", waiting->link->node,
@@ -139,45 +132,35 @@ void DataPath::Fail(Exchange& exchange, absl::Status status) {
 }
 
 void DataPath::Complete(Exchange& exchange, ExchangeResult result) {
-  LaneLink& link = *exchange.link;
+  const std::shared_ptr<LaneLink> link = exchange.link;
   result.id = exchange.id;
-  result.node = link.node;
-  result.lane = link.lane;
-  result.token = link.token;
+  result.opcode = exchange.out.opcode;
+  result.internal = exchange.internal;
+  result.node = link->node;
+  result.lane = link->lane;
+  result.token = link->token;
   result.sent_epoch = exchange.epoch;
   result.rows = exchange.out.rows;
-  if (exchange.awaited) {
+  if (IsInFlight(exchange.state)) {
     const uint64_t now_ns = SteadyNanos();
     result.rtt_ns = now_ns - exchange.sent_ns;
     result.bytes_sent = exchange.out.header.size() + exchange.out.payload.size();
-    exchange.awaited = false;
-    if (exchange.out.opcode != wire::Opcode::kPing) link.liveness.OnSettled(SteadyTime(now_ns));
+    if (exchange.out.opcode != wire::Opcode::kPing) link->liveness.OnSettled(SteadyTime(now_ns));
+    if (!exchange.internal) {
+      link->window.Give(exchange.window_bytes());
+      if (!link->waiting.empty()) to_pump_.push_back(link);
+    }
   }
-  if (exchange.in_window) {
-    exchange.in_window = false;
-    link.window.Give(exchange.window_bytes());
-    if (!link.waiting.empty()) to_pump_.push_back(exchange.link);
-  }
-  exchange.result = std::move(result);
-  if (!exchange.reads_caller_memory()) Report(exchange);
+  Report(exchanges_.Ends(exchange, std::move(result)), link);
 }
 
-void DataPath::Report(Exchange& exchange) {
-  exchange.reported = true;
-  const std::shared_ptr<LaneLink> link = exchange.link;
-  if (exchange.internal) {
-    const bool hello = exchange.out.opcode == wire::Opcode::kHello;
-    const ExchangeResult result = *std::exchange(exchange.result, std::nullopt);
-    EraseIfDone(exchange);
-    if (hello) Greeted(*link, result);
-    return;
+void DataPath::Report(ExchangeTable::Moved moved, const std::shared_ptr<LaneLink>& link) {
+  if (!moved.report.has_value()) return;
+  if (!moved.report->internal) {
+    results_.push_back(*std::move(moved.report));
+  } else if (moved.report->opcode == wire::Opcode::kHello) {
+    Greeted(*link, *moved.report);
   }
-  results_.push_back(*std::exchange(exchange.result, std::nullopt));
-  EraseIfDone(exchange);
-}
-
-void DataPath::EraseIfDone(Exchange& exchange) {
-  if (exchange.reported && !exchange.sending) exchanges_.erase(exchange.id);
 }
 
 void DataPath::Greeted(LaneLink& link, const ExchangeResult& result) {

@@ -4,12 +4,12 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "client/clock.h"
+#include "client/exchange_state.h"
 #include "client/session_info.h"
 #include "routing/ids.h"
 #include "transport/payload_pool.h"
@@ -51,6 +51,8 @@ class ReplyPayload {
 
 struct ExchangeResult {
   uint64_t id = 0;
+  wire::Opcode opcode = wire::Opcode::kPing;
+  bool internal = false;
   absl::Status status;
   wire::ReplyHeader header{};        // zero where no reply came
   decltype(ParsedReply::body) body;  // of an OK reply
@@ -65,27 +67,22 @@ struct ExchangeResult {
   uint64_t bytes_received = 0;
 };
 
-// States: waiting (in its link's queue) -> sent -> has a result -> reported, and gone once UCX no
-// longer reads the payload. A result that comes while UCX still reads the caller's memory is kept
-// back until it does not.
+// See exchange_state.h for its life, exchange_table.h for who keeps it.
 struct Exchange {
   uint64_t id = 0;
   uint64_t serial = 0;  // never reused, unlike the id of a request that is tried again
+  ExchangeState state = ExchangeState::kWaiting;
   Outgoing out;
   std::shared_ptr<LaneLink> link;
   uint64_t deadline_ns = kNever;
   Epoch epoch{};
-  bool internal = false;  // HELLO and PING, of the link itself
-  bool sending = false;
-  bool receiving = false;
-  bool in_window = false;
-  bool awaited = false;  // sent, and its answer is still to come
+  bool internal = false;  // HELLO and PING, of the link itself: not counted by the window
   uint64_t sent_ns = 0;
-  std::optional<ExchangeResult> result;
-  bool reported = false;
+  ExchangeResult result;  // while it is held back
 
   uint64_t window_bytes() const { return out.payload.size() + out.reply_payload_bytes; }
-  bool reads_caller_memory() const { return sending && !out.payload.empty() && out.owned.empty(); }
+  // The payload lies in the caller's memory.
+  bool lends() const { return !out.payload.empty() && out.owned.empty(); }
 };
 
 }  // namespace latentd
