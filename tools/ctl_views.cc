@@ -69,7 +69,14 @@ json NodeJson(const v1::Node& node) {
           {"capacity_bytes", node.capacity_bytes()},
           {"generation", GenerationText(node.generation())},
           {"state", StateName(node.state())},
-          {"version", node.version()}};
+          {"version", node.version()},
+          {"silent_ms", node.silent_ms()},
+          {"trouble", node.trouble()}};
+}
+
+std::string LastSeenText(const v1::Node& node) {
+  if (node.generation() == 0) return "never";
+  return node.silent_ms() < 1000 ? "now" : absl::StrCat(Milliseconds(node.silent_ms()), " ago");
 }
 
 // Slots that a node is first among the holders of, and those that it holds at all.
@@ -109,7 +116,7 @@ std::string StateName(v1::NodeState state) {
     case v1::NODE_STATE_DRAINING:
       return "draining";
     case v1::NODE_STATE_DOWN:
-      return "down";
+      return "unreachable";
     default:
       return "unknown";
   }
@@ -165,12 +172,14 @@ View StatusView(const v1::StatusResponse& status) {
 }
 
 View NodesView(const v1::ListNodesResponse& nodes) {
-  TextTable table({"node", "address", "state", ">capacity", "generation", "version"});
+  TextTable table(
+      {"node", "address", "state", ">capacity", "generation", "version", ">last seen", "trouble"});
   json list = json::array();
   for (const v1::Node& node : nodes.nodes()) {
     table.Add({node.id(), node.control_address(), StateName(node.state()),
                HumanBytes(static_cast<double>(node.capacity_bytes())),
-               GenerationText(node.generation()), node.version().empty() ? "-" : node.version()});
+               GenerationText(node.generation()), node.version().empty() ? "-" : node.version(),
+               LastSeenText(node), node.trouble().empty() ? "-" : node.trouble()});
     list.push_back(NodeJson(node));
   }
   return {table.ToString(), {{"nodes", std::move(list)}}};

@@ -69,8 +69,25 @@ TEST_CASE("nodes that nobody has heard of are shown as such") {
   v1::ListNodesResponse nodes;
   nodes.add_nodes()->set_id("node-z");
   const View view = NodesView(nodes);
-  CHECK_THAT(view.text, Contains("node-z") && Contains("unknown"));
+  CHECK_THAT(view.text, Contains("node-z") && Contains("unknown") && Contains("never"));
   CHECK(view.json["nodes"][0]["state"] == "unknown");
+}
+
+TEST_CASE("a node that does not answer is shown with what was known of it, and why") {
+  v1::ListNodesResponse nodes;
+  v1::Node& node = *nodes.add_nodes();
+  node.set_id("node-z");
+  node.set_state(v1::NODE_STATE_DOWN);
+  node.set_generation(0xabc);
+  node.set_version("1.2.3");
+  node.set_silent_ms(65'000);
+  node.set_trouble("Connection refused");
+  const View view = NodesView(nodes);
+  CHECK_THAT(view.text, Contains("unreachable") && Contains("0000000000000abc") &&
+                            Contains("1.2.3") && Contains("1m5s ago") &&
+                            Contains("Connection refused"));
+  CHECK(view.json["nodes"][0]["silent_ms"] == 65'000);
+  CHECK(view.json["nodes"][0]["trouble"] == "Connection refused");
 }
 
 TEST_CASE("chunks are listed with how many there are") {

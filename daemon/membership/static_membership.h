@@ -1,8 +1,9 @@
 // Membership by configuration: the peers of the YAML file, for ever. Every daemon that is given the
 // same list makes the same table by itself, so that no authority has to be running.
 //
-// What it cannot do: nobody notices here when a peer dies, and a peer that restarts with an empty
-// cache is found out by its answers (NOT_FOUND, WRONG_GENERATION), not by the table.
+// What it cannot do: a peer that dies stays in the table, and one that restarts with an empty cache
+// is found out by its answers (NOT_FOUND, WRONG_GENERATION). Operators learn of both from
+// daemon/services/peer_watch.h.
 #ifndef LATENTD_DAEMON_MEMBERSHIP_STATIC_MEMBERSHIP_H_
 #define LATENTD_DAEMON_MEMBERSHIP_STATIC_MEMBERSHIP_H_
 

@@ -28,6 +28,9 @@ NodeSnapshot TestSnapshot() {
       .states = {"starting", "active"},
       .epoch = 4,
       .table_watches = 2,
+      .peer_states = {"unknown", "active", "draining", "unreachable"},
+      .peers = {{.id = "node-b", .state = "active", .differs = true},
+                {.id = "node-c", .state = "unreachable"}},
       .sessions = {.live = 3, .opened = 10, .refused = 1, .closed = 4, .expired = 2, .lost = 1}};
 }
 
@@ -62,6 +65,16 @@ struct World {
     return 0;
   }
 };
+
+TEST_CASE("peers are counted by state, and each says whether it answers and agrees") {
+  World world;
+  CHECK(world.Value("latentd_peers", {"state", "active"}) == 1);
+  CHECK(world.Value("latentd_peers", {"state", "draining"}) == 0);
+  CHECK(world.Value("latentd_peer_up", {"peer", "node-b"}) == 1);
+  CHECK(world.Value("latentd_peer_up", {"peer", "node-c"}) == 0);
+  CHECK(world.Value("latentd_peer_differs", {"peer", "node-b"}) == 1);
+  CHECK(world.Value("latentd_peer_differs", {"peer", "node-c"}) == 0);
+}
 
 TEST_CASE("a lane's counters come out under its number") {
   World world;

@@ -1,8 +1,35 @@
 #include "daemon/metrics/node_metrics.h"
 
+#include <algorithm>
+
 namespace latentd {
 
 using prometheus::MetricType;
+
+namespace {
+
+void AppendPeers(const NodeSnapshot& node, MetricFamilies& to) {
+  auto& count =
+      AddFamily(to, "latentd_peers", "Other nodes of the cluster by the state they are in.",
+                MetricType::Gauge);
+  for (const std::string& state : node.peer_states) {
+    AddSample(count, {{"state", state}},
+              static_cast<double>(
+                  std::count_if(node.peers.begin(), node.peers.end(),
+                                [&](const PeerSample& peer) { return peer.state == state; })));
+  }
+  auto& up =
+      AddFamily(to, "latentd_peer_up", "1 for a node that answers this one.", MetricType::Gauge);
+  auto& differs = AddFamily(to, "latentd_peer_differs",
+                            "1 for a node with another layout or routing table than this one.",
+                            MetricType::Gauge);
+  for (const PeerSample& peer : node.peers) {
+    AddSample(up, {{"peer", peer.id}}, peer.state == "active" || peer.state == "draining" ? 1 : 0);
+    AddSample(differs, {{"peer", peer.id}}, peer.differs ? 1 : 0);
+  }
+}
+
+}  // namespace
 
 void AppendNodeMetrics(const NodeSnapshot& node, MetricFamilies& to) {
   AddSample(AddFamily(to, "latentd_build_info", "Always 1; its labels tell what runs here.",
@@ -22,6 +49,7 @@ void AppendNodeMetrics(const NodeSnapshot& node, MetricFamilies& to) {
             MetricType::Gauge, static_cast<double>(node.epoch));
   AddSingle(to, "latentd_table_watches", "Clients that follow the routing table.",
             MetricType::Gauge, static_cast<double>(node.table_watches));
+  AppendPeers(node, to);
   AddSingle(to, "latentd_sessions", "Sessions that are open.", MetricType::Gauge,
             static_cast<double>(node.sessions.live));
   AddSingle(to, "latentd_sessions_opened_total", "Sessions opened.", MetricType::Counter,

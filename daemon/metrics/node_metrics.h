@@ -13,6 +13,12 @@
 
 namespace latentd {
 
+struct PeerSample {
+  std::string id;
+  std::string state;     // one of NodeSnapshot::peer_states
+  bool differs = false;  // in layout or table
+};
+
 // The node at one moment.
 struct NodeSnapshot {
   std::string node_id;
@@ -24,6 +30,8 @@ struct NodeSnapshot {
   std::vector<std::string> states;  // all there are
   uint64_t epoch = 0;               // 0: no table yet
   uint64_t table_watches = 0;
+  std::vector<std::string> peer_states;  // all there are
+  std::vector<PeerSample> peers;
   SessionCounts sessions;
 };
 

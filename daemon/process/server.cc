@@ -68,6 +68,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, Gene
   if (absl::Status s = server->StartMembership(config); !s.ok()) return s;
   if (absl::Status s = server->StartMetrics(config); !s.ok()) return s;
   server->lifecycle_->Ready();
+  server->peers_->Start();
   return server;
 }
 
@@ -90,8 +91,10 @@ Server::Server(const Config& config, Generation generation,
                                              })),
       session_service_(
           std::make_unique<SessionService>(&facts_, lane_pointers_, sessions_.get(), &streams_)),
-      cluster_service_(
-          std::make_unique<ClusterService>(&facts_, membership_.get(), &streams_, sessions_.get())),
+      peers_(std::make_unique<PeerWatch>(&facts_, membership_.get(),
+                                         PeerWatchOptions{.tls = config.control.tls})),
+      cluster_service_(std::make_unique<ClusterService>(&facts_, membership_.get(), &streams_,
+                                                        sessions_.get(), peers_.get())),
       admin_service_(std::make_unique<AdminService>(&facts_, lane_pointers_, sessions_.get(),
                                                     membership_.get(), lifecycle_.get())) {
   for (Lane* lane : lane_pointers_) lane->SetAdmitting(false);
@@ -139,6 +142,7 @@ absl::Status Server::StartMetrics(const Config& config) {
 absl::Status Server::Stop(absl::Time deadline) {
   stopped_ = true;
   lifecycle_->Stop();
+  peers_->Stop();
   sessions_->StopOpening();
   // Operators can watch the drain; frontends that follow the table go elsewhere at once.
   streams_.Close();
@@ -180,10 +184,18 @@ NodeSnapshot Server::Snapshot() const {
                     .states = {},
                     .epoch = 0,
                     .table_watches = streams_.count(),
+                    .peer_states = {},
+                    .peers = {},
                     .sessions = sessions_->counts()};
   for (const LifecycleState state : {LifecycleState::kStarting, LifecycleState::kActive,
                                      LifecycleState::kDraining, LifecycleState::kStopping}) {
     node.states.emplace_back(LifecycleStateName(state));
+  }
+  for (const PeerState state : kPeerStates) node.peer_states.emplace_back(PeerStateName(state));
+  for (const PeerRecord& peer : peers_->peers()) {
+    node.peers.push_back({.id = peer.id,
+                          .state = std::string(PeerStateName(peer.state)),
+                          .differs = !peer.difference.empty()});
   }
   if (const TablePtr table = membership_->table()) node.epoch = ToInt(table->epoch());
   return node;

@@ -22,6 +22,7 @@
 #include "daemon/services/control_server.h"
 #include "daemon/services/lifecycle.h"
 #include "daemon/services/node_facts.h"
+#include "daemon/services/peer_watch.h"
 #include "daemon/services/session_service.h"
 #include "daemon/services/table_streams.h"
 #include "daemon/session/registry.h"
@@ -72,6 +73,7 @@ class Server {
   std::unique_ptr<SessionRegistry> sessions_;
   std::unique_ptr<Lifecycle> lifecycle_;
   std::unique_ptr<SessionService> session_service_;
+  std::unique_ptr<PeerWatch> peers_;
   std::unique_ptr<ClusterService> cluster_service_;
   std::unique_ptr<AdminService> admin_service_;
   std::unique_ptr<ControlServer> control_;

@@ -84,7 +84,10 @@ grpc::Status AdminService::Status(grpc::ServerContext*, const v1::StatusRequest*
   response->set_state(ToProto(state));
   response->set_uptime_ms(
       static_cast<uint64_t>(absl::ToInt64Milliseconds(absl::Now() - facts_->started)));
-  if (const TablePtr table = membership_->table()) response->set_epoch(ToInt(table->epoch()));
+  if (const TablePtr table = membership_->table()) {
+    response->set_epoch(ToInt(table->epoch()));
+    response->set_table_fingerprint(fingerprints_.Of(table));
+  }
   *response->mutable_layout() = ToProto(facts_->layout);
   response->set_membership(std::string(membership_->name()));
   response->set_sessions(static_cast<uint32_t>(sessions_->counts().live));

@@ -13,6 +13,7 @@
 #include "daemon/membership/membership.h"
 #include "daemon/services/lifecycle.h"
 #include "daemon/services/node_facts.h"
+#include "daemon/services/table_fingerprint.h"
 #include "daemon/session/registry.h"
 #include "proto/latentd/v1/admin.grpc.pb.h"
 
@@ -44,6 +45,7 @@ class AdminService : public v1::Admin::Service {
   const Membership* const membership_;
   Lifecycle* const lifecycle_;
 
+  TableFingerprints fingerprints_;
   mutable std::mutex mutex_;
   std::string metrics_address_;
 };

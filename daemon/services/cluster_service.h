@@ -9,6 +9,7 @@
 
 #include "daemon/membership/membership.h"
 #include "daemon/services/node_facts.h"
+#include "daemon/services/peer_watch.h"
 #include "daemon/services/table_streams.h"
 #include "daemon/session/registry.h"
 #include "proto/latentd/v1/cluster.grpc.pb.h"
@@ -18,8 +19,12 @@ namespace latentd {
 class ClusterService : public v1::Cluster::CallbackService {
  public:
   ClusterService(const NodeFacts* facts, const Membership* membership, TableStreams* streams,
-                 SessionRegistry* sessions)
-      : facts_(facts), membership_(membership), streams_(streams), sessions_(sessions) {}
+                 SessionRegistry* sessions, const PeerWatch* peers)
+      : facts_(facts),
+        membership_(membership),
+        streams_(streams),
+        sessions_(sessions),
+        peers_(peers) {}
 
   grpc::ServerUnaryReactor* GetTable(grpc::CallbackServerContext* context,
                                      const v1::GetTableRequest* request,
@@ -35,6 +40,7 @@ class ClusterService : public v1::Cluster::CallbackService {
   const Membership* const membership_;
   TableStreams* const streams_;
   SessionRegistry* const sessions_;
+  const PeerWatch* const peers_;
 };
 
 }  // namespace latentd

@@ -1,10 +1,12 @@
-// The credentials of the gRPC server: mutual TLS, or none.
+// The daemon's credentials over gRPC: mutual TLS, or none.
 #ifndef LATENTD_DAEMON_SERVICES_CREDENTIALS_H_
 #define LATENTD_DAEMON_SERVICES_CREDENTIALS_H_
 
+#include <grpcpp/security/credentials.h>
 #include <grpcpp/security/server_credentials.h>
 
 #include <memory>
+#include <optional>
 
 #include "absl/time/time.h"
 #include "config/config.h"
@@ -17,6 +19,11 @@ namespace latentd {
 // satisfied.
 std::shared_ptr<grpc::ServerCredentials> MutualTlsCredentials(const TlsConfig& files,
                                                               absl::Duration reload);
+
+// Of this node as a client of its peers: it shows the certificate that it serves with. Without
+// `files`, plaintext. They are read again as above.
+std::shared_ptr<grpc::ChannelCredentials> PeerCredentials(const std::optional<TlsConfig>& files,
+                                                          absl::Duration reload);
 
 }  // namespace latentd
 

@@ -89,7 +89,8 @@ struct World {
   Lifecycle lifecycle{
       {&lane0, &lane1}, &membership, [this](bool serving) { server->SetServing(serving); }};
   SessionService session_service{&facts, {&lane0, &lane1}, &registry, &streams};
-  ClusterService cluster_service{&facts, &membership, &streams, &registry};
+  PeerWatch peers{&facts, &membership, {}};
+  ClusterService cluster_service{&facts, &membership, &streams, &registry, &peers};
   AdminService admin_service{&facts, {&lane0, &lane1}, &registry, &membership, &lifecycle};
 
   std::unique_ptr<ControlServer> server;
