@@ -36,8 +36,12 @@ class Backend {
   virtual std::string Describe() const = 0;
 
   // Starts a batch and returns at once. REQUIRES: every problem satisfies the rules of mla.h and
-  // in_flight() is below max_in_flight(). Results are a function of the problem alone: the same
-  // problem gives the same bits whatever it is batched with.
+  // in_flight() is below max_in_flight().
+  //
+  // The same batch gives the same bits, on the same build and kind of device: nothing depends on
+  // timing. Whatever a problem is batched with, each of its rows is within the backend's error
+  // bounds; bits may differ between batches where a backend cuts its work by the batch, as cuda/
+  // does. On cpu/ a problem has the same bits in any batch and on any number of threads.
   virtual void Submit(uint64_t batch_id, std::span<const Problem> problems) = 0;
 
   // Appends finished batches to `done`. May do a bounded piece of the outstanding work (about 100

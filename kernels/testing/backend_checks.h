@@ -48,7 +48,7 @@ struct TestedBackend {
   // Random problems' scales are at most 0.3 times this. At 0.3 one token in a thousand decides, and
   // its logit's rounding is all that one sees.
   float scale_factor = 1;
-  // A problem has the same bits alone and in a batch, and a row whatever its problem.
+  // A problem has the same bits alone and in any batch.
   bool same_bits_in_any_batch = false;
 };
 // Defined by the test.
