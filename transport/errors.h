@@ -28,6 +28,24 @@ bool IsLayoutMismatch(const absl::Status& status);
 absl::Status WithRetryAfter(absl::Status status, absl::Duration retry_after);
 std::optional<absl::Duration> RetryAfter(const absl::Status& status);
 
+// Every code that this build knows.
+inline constexpr wire::Code kWireCodes[] = {wire::Code::kOk,
+                                            wire::Code::kInvalidArgument,
+                                            wire::Code::kDeadlineExceeded,
+                                            wire::Code::kNotFound,
+                                            wire::Code::kAlreadyExists,
+                                            wire::Code::kResourceExhausted,
+                                            wire::Code::kFailedPrecondition,
+                                            wire::Code::kOutOfRange,
+                                            wire::Code::kUnimplemented,
+                                            wire::Code::kInternal,
+                                            wire::Code::kUnavailable,
+                                            wire::Code::kDataLoss,
+                                            wire::Code::kUnauthenticated,
+                                            wire::Code::kWrongEpoch,
+                                            wire::Code::kWrongGeneration,
+                                            wire::Code::kLayoutMismatch};
+
 wire::Code ToWireCode(const absl::Status& status);
 // A code that this build does not know becomes INTERNAL and says so.
 absl::Status FromWireCode(wire::Code code, std::string_view message);

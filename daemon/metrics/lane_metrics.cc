@@ -87,23 +87,6 @@ constexpr wire::Opcode kOpcodes[] = {
     wire::Opcode::kFetch, wire::Opcode::kPin,     wire::Opcode::kRelease, wire::Opcode::kStat,
     wire::Opcode::kPing,  wire::Opcode::kEcho};
 
-constexpr wire::Code kCodes[] = {wire::Code::kOk,
-                                 wire::Code::kInvalidArgument,
-                                 wire::Code::kDeadlineExceeded,
-                                 wire::Code::kNotFound,
-                                 wire::Code::kAlreadyExists,
-                                 wire::Code::kResourceExhausted,
-                                 wire::Code::kFailedPrecondition,
-                                 wire::Code::kOutOfRange,
-                                 wire::Code::kUnimplemented,
-                                 wire::Code::kInternal,
-                                 wire::Code::kUnavailable,
-                                 wire::Code::kDataLoss,
-                                 wire::Code::kUnauthenticated,
-                                 wire::Code::kWrongEpoch,
-                                 wire::Code::kWrongGeneration,
-                                 wire::Code::kLayoutMismatch};
-
 MetricLabels LabelsOf(const Lane& lane) {
   return {{"lane", std::to_string(lane.options().index)}, {"device", lane.options().device}};
 }
@@ -142,7 +125,7 @@ void AppendByOpcodeAndCode(const std::vector<const Lane*>& lanes, MetricFamilies
   }
   auto& replies = AddFamily(to, "latentd_replies_total", "Replies sent.", MetricType::Counter);
   for (const Lane* lane : lanes) {
-    for (const wire::Code code : kCodes) {
+    for (const wire::Code code : kWireCodes) {
       const auto index = static_cast<size_t>(WireCodeIndex(code));
       AddSample(replies, LabelsOf(*lane, "code", CodeName(code)),
                 static_cast<double>(lane->stats().replies_by_code[index].Get()));
