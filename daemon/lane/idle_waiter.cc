@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 
@@ -36,7 +37,11 @@ IdleWaiter::~IdleWaiter() { close(epoll_fd_); }
 
 void IdleWaiter::Wait(absl::Time now, absl::Time wake_at, const std::function<bool()>& arm) {
   if (policy_ == IdlePolicy::kPoll) return;
-  if (policy_ == IdlePolicy::kAdaptive && now - last_work_ < spin_) return;
+  if (policy_ == IdlePolicy::kAdaptive && now - last_work_ < spin_) {
+    // Whoever it waits for may need this core.
+    std::this_thread::yield();
+    return;
+  }
   const absl::Duration left = wake_at - now;
   // Rounded up: waking a moment too early would only spin until the moment.
   const int64_t timeout_ms =
