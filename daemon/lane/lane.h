@@ -34,8 +34,9 @@ class Lane {
   // Stops the thread if it runs.
   virtual ~Lane() = default;
 
-  // Called, on the lane's thread, when a session ends here because its connection failed or its
-  // client fell silent. The lane has forgotten the session by then. Set before Start.
+  // Called, on the lane's thread, when a session ends here because its connection failed. The lane
+  // has forgotten the session by then. Set before Start. (A client that is only silent loses its
+  // connection, not its session.)
   virtual void SetSessionLostCallback(std::function<void(SessionToken, absl::Status)> callback) {
     (void)callback;
   }

@@ -22,8 +22,8 @@ LaneOptions WideOptions() {
 
 LaneOptions ImpatientOptions() {
   LaneOptions options = WideOptions();
-  options.ping_after = absl::Milliseconds(100);
-  options.dead_after = absl::Seconds(1);
+  options.ping_after = absl::Milliseconds(50);
+  options.dead_after = absl::Milliseconds(500);
   return options;
 }
 
@@ -111,7 +111,7 @@ TEST_CASE("an open chunk that is being attended may lose its publisher") {
   CHECK(keeper.Until([&] { return baseline.Restored(); }));
 }
 
-TEST_CASE("a frozen client is asked, given up in time, and what it held comes back") {
+TEST_CASE("a silent client that is owed nothing keeps its connection and what it holds") {
   const std::string transport = GENERATE("tcp", "shm");
   LaneWorld world(ImpatientOptions(), transport);
   TestClient keeper(world);
@@ -121,27 +121,42 @@ TEST_CASE("a frozen client is asked, given up in time, and what it held comes ba
   REQUIRE(client.Publish(2, 100).status().ok());
   REQUIRE(client.Pin({1}, 600'000).status().ok());
   // From here on nobody turns the client's worker.
-  const absl::Time frozen = absl::Now();
-  CHECK(keeper.Until([&] { return world.lost == 1; }));
-  CHECK(absl::Now() - frozen < absl::Seconds(5));
-  CHECK(world.last_lost_hi == client.token().hi);
-  CHECK(world.stats().peer_timeouts.Get() == 1);
+  const absl::Time until = absl::Now() + 4 * ImpatientOptions().dead_after;
+  keeper.Until([&] { return absl::Now() > until; });
+  CHECK(client.Publish(2, {0, 1, 100, 50}).status().ok());
+  CHECK(world.stats().chunks_pinned.Get() == 1);
+  CHECK(client.Release({1}).status().ok());
+  CHECK(client.pings == 0);
+  CHECK(world.lost == 0);
+  CHECK(world.stats().peer_timeouts.Get() == 0);
+  // Its renewals stop: the process ends the session.
+  world.lane->RemoveSession(client.token(), "not renewed");
   CHECK(keeper.Until([&] { return baseline.Restored(); }));
-  CHECK(keeper.Attend(kHeavy).status().ok());
 }
 
-TEST_CASE("a client frozen with answers under way does not keep their memory") {
-  LaneWorld world(ImpatientOptions());
+TEST_CASE("a client frozen with answers under way gives back their memory and nothing else") {
+  const std::string transport = GENERATE("tcp", "shm");
+  LaneWorld world(ImpatientOptions(), transport);
   TestClient keeper(world);
   keeper.Fill(1, 64 * 8);
-  const Baseline baseline(world);
   TestClient client(world);
-  const RecordRange range{0, 1, 0, 64 * 8};
+  REQUIRE(client.Publish(2, 100).status().ok());
+  REQUIRE(client.Pin({1}, 600'000).status().ok());
   for (int i = 0; i < 12; ++i) client.SendAttend(kHeavy);
   REQUIRE(client.Until([&] { return world.stats().requests_in_flight.Get() >= 4; }));
-  CHECK(keeper.Until([&] { return world.lost == 1; }));
-  CHECK(keeper.Until([&] { return baseline.Restored(); }));
-  CHECK(keeper.Fetch(1, range).status().ok());
+  const absl::Time frozen = absl::Now();
+  CHECK(keeper.Until([&] { return world.stats().peer_timeouts.Get() == 1; }));
+  CHECK(absl::Now() - frozen < absl::Seconds(5));
+  CHECK(keeper.Until([&] { return world.Quiet(); }));
+  CHECK(keeper.Attend(kHeavy).status().ok());
+  // It thaws: the same session, with all it held.
+  auto before = client.Reconnect();
+  before.reset();
+  CHECK(client.Attend(kHeavy).status().ok());
+  CHECK(client.Publish(2, {0, 1, 100, 50}).status().ok());
+  CHECK(client.Release({1}).status().ok());
+  CHECK(world.lost == 0);
+  CHECK(world.stats().peer_failures.Get() == 0);
 }
 
 TEST_CASE("a client frozen with a payload half way does not keep its memory") {
@@ -155,33 +170,22 @@ TEST_CASE("a client frozen with a payload half way does not keep its memory") {
   const auto records = TinyRecords(client.layout(), range);
   for (uint64_t n = 2; n < 5; ++n) client.SendPublish(n, range, records);
   REQUIRE(client.Until([&] { return world.stats().requests[2].Get() >= 2; }));
-  CHECK(keeper.Until([&] { return world.lost == 1; }));
+  CHECK(keeper.Until([&] { return world.stats().peer_timeouts.Get() == 1; }));
   CHECK(keeper.Until([&] { return baseline.Restored(); }));
   CHECK(keeper.Ping().status().ok());
+  CHECK(world.lost == 0);
 }
 
-TEST_CASE("a client that is quiet but answers PINGs keeps what it holds") {
+TEST_CASE("a client that is slow to take its answers but answers PINGs is waited for") {
   LaneWorld world(ImpatientOptions());
   TestClient client(world);
-  client.Fill(1, 10);
-  REQUIRE(client.Pin({1}, 600'000).status().ok());
-  REQUIRE(client.Until([&] { return client.pings >= 5; }));
-  CHECK(world.lost == 0);
-  CHECK(world.stats().chunks_pinned.Get() == 1);
-}
-
-TEST_CASE("a client that holds nothing is left in peace, however long it is silent") {
-  LaneOptions options = WideOptions();
-  options.ping_after = absl::Milliseconds(50);
-  options.dead_after = absl::Milliseconds(200);
-  LaneWorld world(options);
-  TestClient client(world);
-  // It publishes nothing first: between PUBLISH and SEAL it would hold an open chunk.
-  client.answers_pings = false;
-  const absl::Time until = absl::Now() + absl::Seconds(1);
-  client.Until([&] { return absl::Now() > until; });
-  CHECK(world.lost == 0);
-  CHECK(client.Ping().status().ok());
+  client.Fill(1, 64 * 8);
+  client.takes_answers = false;
+  client.SendAttend(kHeavy);
+  REQUIRE(client.Until([&] { return client.pings >= 12; }));
+  CHECK(world.stats().requests_in_flight.Get() == 1);
+  CHECK(world.stats().peer_timeouts.Get() == 0);
+  CHECK(client.failure.ok());
 }
 
 TEST_CASE("a client that comes back with another connection is answered there, and stays itself") {

@@ -98,9 +98,10 @@ class LaneImpl : public Lane {
   SessionPtr FindSession(const wire::RequestHeader& header, uint64_t sender) const;
 
   // lane_liveness.cc
+  LivenessOptions LivenessRules() const;
   void CheckPeers(absl::Time now);
   void CheckPeer(const SessionPtr& session, absl::Time now);
-  void SendPing(const SessionPtr& session, absl::Time now);
+  void SendPing(const SessionPtr& session);
   void OnReply(IncomingMessage message);
   void Heard(LaneSession& session, absl::Time now);
 

@@ -1,54 +1,56 @@
-// A connection may stand while its peer is frozen, and shared memory reports nobody's death: so a
-// peer that the lane holds something for, and that says nothing, is asked, and given up when it
-// does not answer. A peer that neither waits for us nor holds anything here is left in peace.
+// A connection may stand while its peer is frozen, and keeps what it is owed: payloads that are
+// half way, answers that it does not take. So a peer that is owed an answer and says nothing is
+// asked, and if it does not answer its connection is closed, which gives all that memory back. Its
+// session goes on, with its leases and open chunks, as long as it is renewed over gRPC; a client
+// that was only busy elsewhere says HELLO again. A peer that is owed nothing is left in peace.
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
+#include "spdlog/spdlog.h"
 
 namespace latentd {
 
+LivenessOptions LaneImpl::LivenessRules() const {
+  return {.ping_after = options_.ping_after,
+          .dead_after = options_.dead_after - options_.ping_after};
+}
+
 void LaneImpl::Heard(LaneSession& session, absl::Time now) {
-  session.last_heard = now;
-  session.pinged = absl::InfiniteFuture();
+  session.liveness.OnHeard(now);
+  session.farewell_unanswered = false;
 }
 
 void LaneImpl::CheckPeers(absl::Time now) {
-  // A lane that was itself frozen must not count that time as its peers' silence.
-  if (now - last_housekeeping_ > options_.ping_after) {
-    for (const auto& [token, session] : sessions_) {
-      if (session->pinged <= now) session->pinged = now;
-    }
-    return;
-  }
-  std::vector<SessionPtr> sessions;  // a peer given up leaves the map
-  sessions.reserve(sessions_.size());
-  for (const auto& [token, session] : sessions_) sessions.push_back(session);
-  for (const SessionPtr& session : sessions) CheckPeer(session, now);
+  // A lane that was itself frozen hears first what came meanwhile.
+  if (now - last_housekeeping_ > options_.ping_after) return;
+  for (const auto& [token, session] : sessions_) CheckPeer(session, now);
 }
 
 void LaneImpl::CheckPeer(const SessionPtr& session, absl::Time now) {
   if (session->state != LaneSession::State::kBound) return;
-  const bool matters = !session->requests.empty() || session->unsent_notes > 0 ||
-                       store_->HoldsAnything(session->grant.token);
-  if (!matters) {
-    session->pinged = absl::InfiniteFuture();
+  switch (session->liveness.Tick(now)) {
+    case Liveness::Action::kNothing:
+      return;
+    case Liveness::Action::kPing:
+      return SendPing(session);
+    case Liveness::Action::kDead:
+      break;
+  }
+  if (session->liveness.outstanding() == 0) {  // UCX has taken meanwhile what it was owed
+    session->liveness = Liveness(LivenessRules(), now);
     return;
   }
-  if (session->pinged <= now) {
-    if (now - session->pinged < options_.dead_after - options_.ping_after) return;
-    stats_.peer_timeouts.Add();
-    LoseSession(session, absl::UnavailableError(
-                             absl::StrCat("the client has not answered for ",
-                                          absl::FormatDuration(now - session->last_heard))));
-    return;
-  }
-  if (now - session->last_heard >= options_.ping_after) SendPing(session, now);
+  stats_.peer_timeouts.Add();
+  const size_t dropped = Unbind(session);
+  spdlog::info(
+      "lane {}: session {} has not answered for {}: its connection is closed, {} requests "
+      "in flight",
+      options_.index, session->grant.client_name, absl::FormatDuration(options_.dead_after),
+      dropped);
 }
 
-void LaneImpl::SendPing(const SessionPtr& session, absl::Time now) {
-  session->pinged = now;
+void LaneImpl::SendPing(const SessionPtr& session) {
   wire::RequestHeader header = {};
   header.request_id = session->key;
   header.token_hi = session->grant.token.hi;

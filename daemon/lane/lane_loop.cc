@@ -129,11 +129,13 @@ void LaneImpl::Farewell() {
   if (stop_at_ == absl::InfinitePast()) return;  // being destroyed: nobody waits
   const absl::Time now = SteadyNow();
   for (const auto& [token, session] : sessions_) {
-    if (session->state == LaneSession::State::kBound) SendPing(session, now);
+    if (session->state != LaneSession::State::kBound) continue;
+    session->farewell_unanswered = true;
+    SendPing(session);
   }
   const auto unanswered = [&] {
     return std::any_of(sessions_.begin(), sessions_.end(),
-                       [&](const auto& entry) { return entry.second->pinged == now; });
+                       [](const auto& entry) { return entry.second->farewell_unanswered; });
   };
   while (unanswered() && SteadyNow() < now + kFarewellPatience) {
     if (worker_->Progress() == 0) sched_yield();

@@ -61,10 +61,15 @@ void LaneImpl::SendNote(const SessionPtr& session, unsigned am_id, wire::Code co
   stats_.bytes_sent.Add(scratch_.size());
   ++session->unsent_notes;
   ++unsent_notes_;
-  session->endpoint->Send(am_id, scratch_, {}, [this, session](const absl::Status&) {
-    --session->unsent_notes;
-    --unsent_notes_;
-  });
+  const bool is_owed = am_id == wire::kReplyAm;  // a PING is not
+  if (is_owed) session->liveness.OnSent(SteadyNow());
+  session->endpoint->Send(am_id, scratch_, {},
+                          [this, session, is_owed, sender = session->sender](const absl::Status&) {
+                            --session->unsent_notes;
+                            --unsent_notes_;
+                            if (is_owed && session->sender == sender)
+                              session->liveness.OnSettled(SteadyNow());
+                          });
 }
 
 void LaneImpl::SendError(const SessionPtr& session, wire::Opcode opcode, uint64_t request_id,
@@ -89,6 +94,8 @@ void LaneImpl::Forget(LaneRequest& request) {
   Unpin(request);
   LaneSession& session = *request.session;
   session.requests.erase(request.serial);
+  // A dropped one belongs to a connection that is over.
+  if (!request.dropped) session.liveness.OnSettled(SteadyNow());
   if (request.stage == LaneRequest::Stage::kReplying) {
     admission_.ReleaseLeaving(session.in_flight, request.admitted_bytes);
   } else {

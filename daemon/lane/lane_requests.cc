@@ -183,6 +183,7 @@ void LaneImpl::Accept(const SessionPtr& session, ParsedRequest parsed, IncomingM
   request.admitted_bytes = bytes;
   request.message = std::move(message);
   session->requests.insert(request.serial);
+  session->liveness.OnSent(now);
   requests_.emplace(request.serial, std::move(owned));
 
   const uint64_t payload_bytes = request.message.payload_bytes();

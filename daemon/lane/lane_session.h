@@ -3,9 +3,8 @@
 //
 //     added     the token is known, nobody has said HELLO with it
 //     bound     HELLO came: replies go to `endpoint`, requests are taken from `sender` alone. HELLO
-//               from another sender binds anew
-//     ended     closed by the process, or its connection failed, or its peer fell silent: nothing
-//     is sent any more
+//               from another sender binds anew; silence while answers are owed unbinds
+//     ended     closed by the process, or its connection failed: nothing is sent any more
 //
 // Lane thread only.
 #ifndef LATENTD_DAEMON_LANE_LANE_SESSION_H_
@@ -18,11 +17,15 @@
 #include "absl/time/time.h"
 #include "daemon/engine/admission.h"
 #include "daemon/session/session.h"
+#include "transport/liveness.h"
 #include "transport/worker.h"
 
 namespace latentd {
 
 struct LaneSession {
+  LaneSession(const LivenessOptions& liveness_options, absl::Time now)
+      : liveness(liveness_options, now) {}
+
   enum class State : uint8_t { kAdded, kBound, kEnded };
 
   SessionGrant grant;
@@ -35,8 +38,9 @@ struct LaneSession {
   absl::flat_hash_set<uint64_t> requests;  // in flight, by serial
   uint32_t unsent_notes = 0;  // replies without a request (errors, PINGs) that UCX still has
 
-  absl::Time last_heard;
-  absl::Time pinged = absl::InfiniteFuture();  // when the PING that is unanswered was sent
+  // Of the connection: how long the peer has been silent while it is owed answers.
+  Liveness liveness;
+  bool farewell_unanswered = false;
 };
 
 }  // namespace latentd

@@ -1,5 +1,5 @@
 // Sessions begin (the process says so), bind (HELLO) and end (the process says so, or their
-// connection fails, or their peer falls silent).
+// connection fails).
 #include <utility>
 #include <vector>
 
@@ -13,10 +13,9 @@ namespace latentd {
 void LaneImpl::Add(SessionGrant grant) {
   const SessionToken token = grant.token;
   if (sessions_.contains(token)) return;
-  auto session = std::make_shared<LaneSession>();
+  auto session = std::make_shared<LaneSession>(LivenessRules(), SteadyNow());
   session->grant = std::move(grant);
   session->key = next_key_++;
-  session->last_heard = SteadyNow();
   sessions_.emplace(token, std::move(session));
 }
 
@@ -47,8 +46,10 @@ void LaneImpl::OnHello(IncomingMessage message, const ParsedRequest& request, ab
 
 absl::Status LaneImpl::Bind(const SessionPtr& session, uint64_t sender, absl::Time now) {
   if (sender == 0) return absl::UnauthenticatedError("the transport does not say who is calling");
-  Heard(*session, now);
-  if (session->sender == sender) return absl::OkStatus();  // said twice
+  if (session->sender == sender) {  // said twice
+    Heard(*session, now);
+    return absl::OkStatus();
+  }
   // A client that reconnects says HELLO again from another sender: its latest voice counts. UCX
   // pairs endpoints by number, so only one made here, inside HELLO's handler, belongs to the new
   // connection; the one before would be closed under us with the client's own.
@@ -63,6 +64,7 @@ absl::Status LaneImpl::Bind(const SessionPtr& session, uint64_t sender, absl::Ti
     return endpoint.status();
   }
   session->endpoint = *std::move(endpoint);
+  session->liveness = Liveness(LivenessRules(), now);
   session->sender = sender;
   by_sender_[sender] = session;
   session->state = LaneSession::State::kBound;

@@ -63,7 +63,8 @@ constexpr PlainMetric kPlainMetrics[] = {
      &LaneStats::endpoints},
     {"latentd_peer_failures_total", "Connections that failed.", MetricType::Counter,
      &LaneStats::peer_failures},
-    {"latentd_peer_timeouts_total", "Peers given up because they were silent for too long.",
+    {"latentd_peer_timeouts_total",
+     "Connections closed because their peers were silent while an answer waited for them.",
      MetricType::Counter, &LaneStats::peer_timeouts},
 };
 

@@ -55,8 +55,7 @@ class SessionRegistry {
   // NOT_FOUND: the session is over.
   absl::Status Renew(const SessionToken& token);
   absl::Status Close(const SessionToken& token);
-  // A lane gave the session up, because its connection failed or its client fell silent: it ends on
-  // every lane.
+  // A lane gave the session up, because its connection failed: it ends on every lane.
   void LostByLane(const SessionToken& token, const absl::Status& why);
   // The stream that the session was tied to broke: its owner has the grace to renew it.
   void ConnectionLost(const SessionToken& token);

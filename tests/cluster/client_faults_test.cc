@@ -3,6 +3,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <optional>
+#include <span>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -97,16 +100,72 @@ TEST_CASE("a client killed in the middle of attending leaves no lease and no req
   CHECK(now.chunks_open == 0);
 }
 
-TEST_CASE("a frozen client loses what it held, and finds its way back when it thaws") {
+TEST_CASE("a frozen client loses what it held with its session, and finds its way back") {
   World world;
   ClientProcess client("publish", world.node());
   REQUIRE(client.WaitFor("published", 50));
   client.process().Signal(SIGSTOP);
-  CHECK(Eventually(Scaled(absl::Seconds(10)),
+  CHECK(Eventually(Scaled(absl::Seconds(15)),
                    [&] { return world.node().Account().chunks_open == 0; }));
   client.process().Signal(SIGCONT);
   CHECK(client.WaitFor("published", 50));
   CHECK(client.process().Running());
+}
+
+// Its renewals go on by themselves; nobody turns the rest of it.
+TEST_CASE("a client that does not turn its library keeps its session and what it holds") {
+  World world({.liveness = "ping_ms: 100, dead_ms: 400", .session = "ttl: 2s"});
+  std::mt19937_64 random(29);
+  Frontend frontend(world.cluster.endpoint());
+  const ChunkData chunk =
+      RandomChunk(frontend.IdOn("node-1", 2), kTokens, 2, RecordFormat::kBf16, random);
+  REQUIRE(frontend.PublishPart(chunk, 0, 50) == absl::OkStatus());
+  REQUIRE(frontend.client().Pin({&world.chunk.id, 1}, absl::Minutes(1)) == absl::OkStatus());
+  REQUIRE(Eventually(Scaled(absl::Seconds(5)),
+                     [&] { return world.node().Account().sessions == 1; }));
+  const Accounting held = world.node().Account();
+  const absl::Time until = absl::Now() + absl::Seconds(3);
+  while (absl::Now() < until) {
+    REQUIRE(world.node().Account() == held);
+    absl::SleepFor(absl::Milliseconds(50));
+  }
+  CHECK(frontend.PublishPart(chunk, 50, 10) == absl::OkStatus());
+
+  // Now with an answer on its way that it does not take: that one is lost.
+  const Question big = MakeQuestion(1, 8, 128, true, {{&world.chunk, kTokens}}, random);
+  Partials answer = big.answer;
+  const VisibleChunk visible{world.chunk.id, kTokens};
+  const QueryGroup group{.tokens = big.tokens, .causal = big.causal, .chunks = {&visible, 1}};
+  std::optional<absl::Status> ended;
+  const auto start = [&] {
+    ended.reset();
+    frontend.client().StartAttend({.layer = big.layer,
+                                   .scale = big.scale,
+                                   .heads = big.heads,
+                                   .groups = {&group, 1},
+                                   .rows = big.rows,
+                                   .out_format = OutFormat::kFp32,
+                                   .out = std::as_writable_bytes(std::span(answer.out)),
+                                   .lse = answer.lse},
+                                  Scaled(absl::Seconds(20)),
+                                  [&](const auto& result) { ended = result.status(); });
+  };
+  start();
+  REQUIRE(Eventually(Scaled(absl::Seconds(20)), [&] {
+    if (world.node().Account().requests_in_flight > 0) return true;
+    frontend.client().Progress();
+    if (ended.has_value()) start();
+    return false;
+  }));
+  CHECK(Eventually(Scaled(absl::Seconds(10)),
+                   [&] { return world.node().Account().requests_in_flight == 0; }));
+  frontend.client().RunUntil([&] { return ended.has_value(); });
+  CHECK(absl::IsUnavailable(*ended));
+  CHECK(frontend.PublishPart(chunk, 60, kTokens - 60) == absl::OkStatus());
+  CHECK(frontend.Seal(chunk) == absl::OkStatus());
+  const Accounting now = world.node().Account();
+  CHECK(now.chunks_pinned == held.chunks_pinned);
+  CHECK(now.sessions == 1);
 }
 
 TEST_CASE("a client killed with big answers on their way takes nobody with it") {
