@@ -17,6 +17,7 @@ constexpr char kRetryAfterUrl[] = "latentd/retry-after-us";
 constexpr char kWrongEpoch[] = "WRONG_EPOCH";
 constexpr char kWrongGeneration[] = "WRONG_GENERATION";
 constexpr char kLayoutMismatch[] = "LAYOUT_MISMATCH";
+constexpr char kNotHolder[] = "NOT_HOLDER";
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
@@ -43,9 +44,12 @@ absl::Status LayoutMismatchError(std::string_view message) {
   return KindError(kLayoutMismatch, message);
 }
 
+absl::Status NotHolderError(std::string_view message) { return KindError(kNotHolder, message); }
+
 bool IsWrongEpoch(const absl::Status& status) { return IsKind(status, kWrongEpoch); }
 bool IsWrongGeneration(const absl::Status& status) { return IsKind(status, kWrongGeneration); }
 bool IsLayoutMismatch(const absl::Status& status) { return IsKind(status, kLayoutMismatch); }
+bool IsNotHolder(const absl::Status& status) { return IsKind(status, kNotHolder); }
 
 absl::Status WithRetryAfter(absl::Status status, absl::Duration retry_after) {
   if (status.ok() || retry_after <= absl::ZeroDuration()) return status;
@@ -81,6 +85,7 @@ wire::Code ToWireCode(const absl::Status& status) {
       if (IsWrongEpoch(status)) return wire::Code::kWrongEpoch;
       if (IsWrongGeneration(status)) return wire::Code::kWrongGeneration;
       if (IsLayoutMismatch(status)) return wire::Code::kLayoutMismatch;
+      if (IsNotHolder(status)) return wire::Code::kNotHolder;
       return wire::Code::kFailedPrecondition;
     case absl::StatusCode::kOutOfRange:
       return wire::Code::kOutOfRange;
@@ -122,6 +127,8 @@ absl::Status FromWireCode(wire::Code code, std::string_view message) {
       return WrongGenerationError(message);
     case wire::Code::kLayoutMismatch:
       return LayoutMismatchError(message);
+    case wire::Code::kNotHolder:
+      return NotHolderError(message);
   }
   return absl::InternalError(absl::StrCat("the holder answered with code ",
                                           static_cast<unsigned>(code),
@@ -162,6 +169,8 @@ std::string_view CodeName(wire::Code code) {
       return kWrongGeneration;
     case wire::Code::kLayoutMismatch:
       return kLayoutMismatch;
+    case wire::Code::kNotHolder:
+      return kNotHolder;
   }
   return "UNKNOWN";
 }

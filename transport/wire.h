@@ -86,6 +86,7 @@ enum class Code : uint16_t {
   kWrongEpoch = 100,       // ReplyHeader::epoch carries the holder's
   kWrongGeneration = 101,  // the holder's memory is not the one the requester knew
   kLayoutMismatch = 102,
+  kNotHolder = 103,  // the requester's table gives the holder a slot that its own does not
 };
 
 enum ReplyFlags : uint16_t {

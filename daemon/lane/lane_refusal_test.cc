@@ -87,7 +87,7 @@ TEST_CASE("a chunk of another node's slot is refused, and the error says who hol
       continue;
     }
     ++there;
-    CHECK(reply.code() == Code::kFailedPrecondition);
+    CHECK(reply.code() == Code::kNotHolder);
     CHECK(Mentions(reply, "is held by node-b"));
   }
   CHECK(here > 0);

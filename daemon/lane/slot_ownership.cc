@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "routing/lane_choice.h"
+#include "transport/errors.h"
 
 namespace latentd {
 
@@ -39,9 +40,9 @@ absl::Status SlotOwnership::Elsewhere(const ChunkId& id) const {
   const std::string holders = absl::StrJoin(
       table_->HoldersOf(id.slot()), ", ",
       [&](std::string* out, NodeIndex holder) { absl::StrAppend(out, table_->node(holder).id); });
-  return absl::FailedPreconditionError(
-      absl::StrCat("chunk ", ToString(id), ": slot ", ToInt(id.slot()), " is held by ", holders,
-                   " in epoch ", ToInt(epoch()), ", not by ", node_));
+  return NotHolderError(absl::StrCat("chunk ", ToString(id), ": slot ", ToInt(id.slot()),
+                                     " is held by ", holders, " in epoch ", ToInt(epoch()),
+                                     ", not by ", node_));
 }
 
 }  // namespace latentd

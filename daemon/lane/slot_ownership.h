@@ -23,7 +23,8 @@ class SlotOwnership {
                 std::span<const uint64_t> lane_cache_bytes);
 
   Epoch epoch() const { return table_->epoch(); }
-  // FAILED_PRECONDITION naming the nodes that hold the chunk's slot, or the lane that does.
+  // NOT_HOLDER naming the nodes that hold the chunk's slot, FAILED_PRECONDITION naming the lane of
+  // this node that does.
   absl::Status Check(const ChunkId& id) const;
 
  private:
