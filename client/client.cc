@@ -60,7 +60,11 @@ class UcxClient final : public Client {
   }
   ClientCounters counters() const override {
     const DataPathCounters& path = path_->counters();
-    return {path.late_answers, path.links_failed, path.pings_sent, path.pings_answered};
+    return {.table_conflicts = dispatcher_->table_conflicts(),
+            .late_answers = path.late_answers,
+            .connections_lost = path.links_failed,
+            .pings_sent = path.pings_sent,
+            .pings_answered = path.pings_answered};
   }
 
   CallId StartPublish(const ChunkRange& range, std::span<const std::byte> records,

@@ -1,6 +1,7 @@
 // What a client does when holders refuse, disagree, hang, restart or go.
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/testing/fixture.h"
 #include "transport/errors.h"
@@ -38,6 +39,100 @@ TEST_CASE("a holder that never agrees about the table is asked twice at most") {
   Query query({kFirst});
   CHECK(IsWrongEpoch(client->Attend(query.args(), kLong).status()));
   CHECK(daemon.requests(Opcode::kAttend) == 2);
+}
+
+TEST_CASE("daemons that restarted with other nodes and the same epoch are followed") {
+  Pair pair;
+  pair.a.SetScript(AnswerAttendWith(1));
+  pair.b.SetScript(AnswerAttendWith(3));
+  const auto client = ConnectTo(pair.a);
+  Query query({kFirst});
+  REQUIRE(client->Attend(query.args(), kLong).ok());
+  CHECK(query.out_value() == 1);
+  pair.Place(1, {{1}, {0}});
+  pair.a.ForgetSessions();
+  pair.b.ForgetSessions();
+  // What first tells of it may be a broken connection, or an answer by the old table.
+  const absl::Time give_up = absl::Now() + absl::Seconds(10);
+  while (query.out_value() != 3 && absl::Now() < give_up) {
+    static_cast<void>(client->Attend(query.args(), kLong));
+  }
+  CHECK(query.out_value() == 3);
+  CHECK(client->counters().table_conflicts == 1);
+}
+
+TEST_CASE("a session that was found alive does not bring its old table back") {
+  Pair pair;
+  pair.a.SetScript(AnswerAttendWith(1));
+  pair.b.SetScript(AnswerAttendWith(3));
+  const auto client = ConnectTo(pair.a);
+  Query query({kFirst});
+  REQUIRE(client->Attend(query.args(), kLong).ok());
+  // A new session at b says that b holds it all.
+  pair.Place(1, {{1}, {1}});
+  Query other({kSecond});
+  REQUIRE(client->Attend(other.args(), kLong).ok());
+  const auto table = client->table();
+  CHECK(table->PrimaryOf(kFirst.slot()) == 1);
+  // The first session's connection breaks, and is mended.
+  pair.a.Freeze(true);
+  CHECK_FALSE(client->Echo({.node = "node-a"}, {}, 0, absl::Seconds(1)).ok());
+  pair.a.Freeze(false);
+  const absl::Time give_up = absl::Now() + absl::Seconds(10);
+  while (!client->Echo({.node = "node-a"}, {}, 0, kLong).ok() && absl::Now() < give_up) {
+  }
+  CHECK(client->table() == table);
+  CHECK(pair.a.sessions_opened() == 1);
+}
+
+TEST_CASE("another table of the same epoch is noticed, but not believed from a stream") {
+  FakeDaemon daemon({.streams_tables = true});
+  const auto client = ConnectTo(daemon);
+  const auto table = client->table();
+  const absl::Time give_up = absl::Now() + absl::Seconds(10);
+  // Whoever is not watching yet finds the last one set: several, until one was seen.
+  for (uint16_t port = 1; client->counters().table_conflicts == 0 && absl::Now() < give_up;
+       ++port) {
+    daemon.SetTable(MakeTable(1, {{"node-a", absl::StrCat("127.0.0.1:", port)}}, {{0}}));
+    absl::SleepFor(absl::Milliseconds(20));
+    client->Progress();
+  }
+  CHECK(client->counters().table_conflicts > 0);
+  CHECK(client->table() == table);
+}
+
+TEST_CASE("a holder that does not hold the slot is asked for its table") {
+  Pair pair;
+  pair.a.SetScript([](const ParsedRequest&) {
+    return FakeAnswer{.status = NotHolderError("slot 0 is held by node-b")};
+  });
+  pair.b.SetScript(AnswerAttendWith(3));
+  const auto client = ConnectTo(pair.a);
+  pair.Place(1, {{1}, {1}});
+  Query query({kFirst});
+  const auto answer = client->Attend(query.args(), kLong);
+  INFO(answer.status().ToString());
+  REQUIRE(answer.ok());
+  CHECK(query.out_value() == 3);
+  CHECK(answer->holders[0].retried);
+  CHECK(pair.a.requests(Opcode::kAttend) == 1);
+}
+
+TEST_CASE("holders that all deny a slot are asked once each, and the caller learns why") {
+  Pair pair;
+  const auto deny = [](const ParsedRequest&) {
+    return FakeAnswer{.status = NotHolderError("slot 0 is held by the other")};
+  };
+  pair.a.SetScript(deny);
+  pair.b.SetScript(deny);
+  const auto client = ConnectTo(pair.a);
+  pair.Place(1, {{1}, {1}});
+  Query query({kFirst});
+  const absl::Status status = client->Attend(query.args(), kLong).status();
+  CHECK(IsNotHolder(status));
+  CHECK_THAT(std::string(status.message()), Contains("node-b: it goes by another table"));
+  CHECK(pair.a.requests(Opcode::kAttend) == 1);
+  CHECK(pair.b.requests(Opcode::kAttend) == 1);
 }
 
 TEST_CASE("a daemon that restarted is given a new session") {

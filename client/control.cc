@@ -19,12 +19,12 @@ class GrpcControlPlane final : public ControlPlane {
  public:
   GrpcControlPlane(ControlOptions options, std::shared_ptr<grpc::ChannelCredentials> credentials,
                    Handover* handover)
-      : keeper_(options, credentials, &loop_,
-                [handover](ControlEvent event) { handover->Push(std::move(event)); }),
+      : handover_(handover),
+        layout_(options.expected_layout),
+        keeper_(options, credentials, &loop_,
+                [this](ControlEvent event) { OnSession(std::move(event)); }),
         follower_(options.endpoints, credentials, &loop_,
-                  [handover](std::shared_ptr<const RoutingTable> table) {
-                    handover->Push(TableChanged{std::move(table)});
-                  }) {}
+                  [handover](ControlEvent event) { handover->Push(std::move(event)); }) {}
 
   ~GrpcControlPlane() override {
     loop_.Post([this] { keeper_.CloseAll(); });
@@ -36,9 +36,8 @@ class GrpcControlPlane final : public ControlPlane {
     first_session_ = session;
     loop_.Post([this, session = std::move(session), endpoint = std::move(endpoint),
                 channel = std::move(channel)]() mutable {
-      follower_.Offer(session.table);
+      follower_.Follow(session.table);
       keeper_.Adopt(std::move(session), endpoint, std::move(channel));
-      follower_.Follow();
     });
     loop_.Start();
   }
@@ -55,7 +54,24 @@ class GrpcControlPlane final : public ControlPlane {
     loop_.Post([this, node = std::move(node), epoch] { follower_.Refresh(node, epoch); });
   }
 
+  void AskHolder(NodeId node) override {
+    loop_.Post([this, node = std::move(node)] { follower_.AskHolder(node); });
+  }
+
  private:
+  // The table first: who waits for the session places by it.
+  void OnSession(ControlEvent event) {
+    if (auto* opened = std::get_if<SessionOpened>(&event); opened != nullptr) {
+      SessionInfo& session = opened->session;
+      const auto table = std::exchange(session.table, nullptr);
+      if (table != nullptr && HashLayout(session.layout) == layout_)
+        follower_.Offer(table, TableSource::kNewSession);
+    }
+    handover_->Push(std::move(event));
+  }
+
+  Handover* const handover_;
+  const LayoutHash layout_;
   SessionInfo first_session_;  // written before the thread starts
   GrpcLoop loop_;
   SessionKeeper keeper_;

@@ -64,6 +64,9 @@ class ControlPlane {
   // Any thread. Asks `node`, then the others, until the table is at least `epoch`; TableChanged
   // tells.
   virtual void RefreshTable(NodeId node, Epoch epoch) = 0;
+  // Any thread. `node` does not hold what the table gives it: asks for the table that it goes by.
+  // HolderAsked tells, whatever came of it.
+  virtual void AskHolder(NodeId node) = 0;
 };
 
 }  // namespace latentd

@@ -67,7 +67,8 @@ std::optional<NodeId> Dispatcher::Choose(const Operation& operation, uint32_t it
 void Dispatcher::Launch(Work work) {
   Entry* entry = FindLive(work.operation);
   if (entry == nullptr) return;
-  if (table_ == nullptr || work.min_epoch > table_->epoch() || work.not_before_ns > now_ns_) {
+  if (table_ == nullptr || work.min_epoch > table_->epoch() || work.not_before_ns > now_ns_ ||
+      asking_.contains(work.asked)) {
     Park(*entry, std::move(work));
     return;
   }

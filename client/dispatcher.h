@@ -48,6 +48,7 @@ class Dispatcher {
   size_t in_flight() const { return entries_.size(); }
 
   const std::shared_ptr<const RoutingTable>& table() const { return table_; }
+  uint64_t table_conflicts() const { return table_conflicts_; }
 
  private:
   // Items of one operation that travel together.
@@ -57,6 +58,7 @@ class Dispatcher {
     Attempts attempts;
     absl::InlinedVector<NodeId, 1> excluded;  // holders that failed it
     Epoch min_epoch{};
+    NodeId asked;  // a holder whose table is to be known first
     uint64_t not_before_ns = 0;
     uint64_t reuse_id = 0;
     uint32_t tag = 0;  // of the message it became
@@ -91,7 +93,9 @@ class Dispatcher {
   void OnFailure(Entry& entry, Work work, const NodeId& node, const absl::Status& status,
                  const ExchangeResult* result);
   void OnEvent(ControlEvent event);
-  void On(const TableChanged& event);
+  void On(const TableChanged& event) { table_ = event.table; }
+  void On(const TableConflict&) { ++table_conflicts_; }
+  void On(const HolderAsked& event) { asking_.erase(event.node); }
   void On(const SessionOpened& event);
   void On(const SessionFailed& event);
   void On(const SessionLost& event);
@@ -114,6 +118,8 @@ class Dispatcher {
   Deadlines deadlines_;
   std::vector<uint64_t> ready_;  // operations that have only to be finished
 
+  absl::flat_hash_set<NodeId> asking_;  // for their tables
+  uint64_t table_conflicts_ = 0;
   absl::flat_hash_set<NodeId> opening_;
   absl::flat_hash_set<NodeId> refused_;  // daemons that do not know the session in doubt
   std::map<NodeId, SessionFailure> failures_;

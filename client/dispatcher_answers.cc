@@ -52,6 +52,7 @@ void Dispatcher::OnFailure(Entry& entry, Work work, const NodeId& node, const ab
     failure.holder_epoch = static_cast<Epoch>(result->header.epoch);
   }
   Work next = work;
+  next.asked.clear();
   next.excluded.push_back(node);
   for (const uint32_t item : work.items) {
     if (!Choose(*entry.operation, item, next).has_value()) failure.other_holder = false;
@@ -83,6 +84,10 @@ void Dispatcher::OnFailure(Entry& entry, Work work, const NodeId& node, const ab
     case NextStep::kWaitForHolder:
       next.not_before_ns = now_ns_ + kHolderLagNs;
       break;
+    case NextStep::kAskHolder:
+      next.asked = node;
+      if (asking_.insert(node).second) control_->AskHolder(node);
+      break;
     case NextStep::kReopenSession:
       // Only the session that was refused: there may be a newer one by now.
       if (const SessionInfo* session = path_->FindSession(node);
@@ -103,10 +108,6 @@ void Dispatcher::OnEvent(ControlEvent event) {
   std::visit([this](const auto& e) { On(e); }, event);
 }
 
-void Dispatcher::On(const TableChanged& event) {
-  if (table_ == nullptr || event.table->epoch() > table_->epoch()) table_ = event.table;
-}
-
 void Dispatcher::On(const SessionOpened& event) {
   const SessionInfo& session = event.session;
   opening_.erase(session.node);
@@ -119,7 +120,6 @@ void Dispatcher::On(const SessionOpened& event) {
   refused_.erase(session.node);
   failures_.erase(session.node);
   path_->SetSession(session);
-  On(TableChanged{session.table});
 }
 
 void Dispatcher::On(const SessionFailed& event) {

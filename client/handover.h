@@ -16,9 +16,15 @@
 
 namespace latentd {
 
-// A newer table than any before.
+// The table to go by from now on.
 struct TableChanged {
   std::shared_ptr<const RoutingTable> table;
+};
+// Somebody goes by another table of the same epoch; see table_choice.h.
+struct TableConflict {};
+// A holder that refused was asked for its table. If there is another to go by, that came before.
+struct HolderAsked {
+  NodeId node;
 };
 // The node has a session: a new one, or the known one found to be alive (the same token).
 struct SessionOpened {
@@ -35,7 +41,8 @@ struct SessionLost {
   TokenBits token;
 };
 
-using ControlEvent = std::variant<TableChanged, SessionOpened, SessionFailed, SessionLost>;
+using ControlEvent = std::variant<TableChanged, TableConflict, HolderAsked, SessionOpened,
+                                  SessionFailed, SessionLost>;
 
 class Handover {
  public:

@@ -36,6 +36,9 @@ struct ClientOptions {
 };
 
 struct ClientCounters {
+  // Daemons turned out to go by another table of the epoch in use: their files differ, or they were
+  // restarted with other nodes and the same epoch.
+  uint64_t table_conflicts = 0;
   uint64_t late_answers = 0;  // came after their call had ended
   uint64_t connections_lost = 0;
   uint64_t pings_sent = 0;

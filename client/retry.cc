@@ -12,6 +12,9 @@ NextStep DecideRetry(const Failure& failure, const Attempts& before) {
     return failure.holder_epoch > failure.sent_epoch ? NextStep::kRefreshTable
                                                      : NextStep::kWaitForHolder;
   }
+  if (IsNotHolder(failure.status)) {
+    return before.asked_holder ? NextStep::kGiveUp : NextStep::kAskHolder;
+  }
   if (absl::IsUnauthenticated(failure.status)) {
     return before.reopened_session ? NextStep::kGiveUp : NextStep::kReopenSession;
   }
@@ -27,6 +30,9 @@ Attempts After(NextStep step, Attempts before) {
     case NextStep::kRefreshTable:
     case NextStep::kWaitForHolder:
       before.refreshed_table = true;
+      break;
+    case NextStep::kAskHolder:
+      before.asked_holder = true;
       break;
     case NextStep::kReopenSession:
       before.reopened_session = true;
@@ -52,6 +58,9 @@ absl::Status StatusForCaller(const absl::Status& status) {
   if (IsWrongGeneration(status)) {
     return absl::NotFoundError(absl::StrCat("the holder has restarted and its cache is gone: ",
                                             std::string(status.message())));
+  }
+  if (IsNotHolder(status)) {
+    return PrefixStatus(status, "it goes by another table of the same epoch");
   }
   return status;
 }

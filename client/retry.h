@@ -5,6 +5,7 @@
 //   failure                                     before the next attempt           at most
 //   WRONG_EPOCH, the holder's table is newer    get that table, place anew        once
 //   WRONG_EPOCH, the holder's table is older    wait for it to catch up           once
+//   NOT_HOLDER (another table, the same epoch)  ask it for that table, place anew once
 //   UNAUTHENTICATED (expired, or a new daemon)  open a session anew               once
 //   UNAVAILABLE (gone, hung, draining)          place on another holder           once
 //   anything else                               -                                 never
@@ -27,10 +28,11 @@ namespace latentd {
 // What a piece of work has been through.
 struct Attempts {
   bool refreshed_table = false;
+  bool asked_holder = false;
   bool reopened_session = false;
   bool changed_holder = false;
 
-  bool any() const { return refreshed_table || reopened_session || changed_holder; }
+  bool any() const { return refreshed_table || asked_holder || reopened_session || changed_holder; }
 };
 
 struct Failure {
@@ -44,6 +46,7 @@ enum class NextStep : uint8_t {
   kGiveUp,
   kRefreshTable,   // until it is at least as new as holder_epoch
   kWaitForHolder,  // a few milliseconds
+  kAskHolder,      // for the table that it goes by
   kReopenSession,
   kOtherHolder,
 };

@@ -27,6 +27,19 @@ TEST_CASE("a holder that lags behind is given a moment, once") {
   CHECK(DecideRetry(failure, After(NextStep::kWaitForHolder, {})) == NextStep::kGiveUp);
 }
 
+TEST_CASE("a holder that does not hold the slot is asked for its table, once") {
+  const Failure failure = {.status = NotHolderError("slot 3 is held by node-b"),
+                           .sent_epoch = kOld,
+                           .holder_epoch = kOld,
+                           .other_holder = true};
+  CHECK(DecideRetry(failure, {}) == NextStep::kAskHolder);
+  CHECK(DecideRetry(failure, After(NextStep::kRefreshTable, {})) == NextStep::kAskHolder);
+  CHECK(DecideRetry(failure, After(NextStep::kAskHolder, {})) == NextStep::kGiveUp);
+  const absl::Status told = StatusForCaller(failure.status);
+  CHECK(IsNotHolder(told));
+  CHECK(told.message() == "it goes by another table of the same epoch: slot 3 is held by node-b");
+}
+
 TEST_CASE("a session that is over is opened anew, once") {
   const Failure failure = {.status = absl::UnauthenticatedError("no such token")};
   CHECK(DecideRetry(failure, {}) == NextStep::kReopenSession);

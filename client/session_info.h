@@ -46,7 +46,7 @@ struct SessionInfo {
   std::vector<LaneInfo> lanes;  // at least one, in lane order
   SessionLimits limits;         // all above 0
   Layout layout;
-  std::shared_ptr<const RoutingTable> table;
+  std::shared_ptr<const RoutingTable> table;  // null once it was handed on
 };
 
 // INTERNAL naming the fault: the daemon's answer cannot be used.

@@ -43,6 +43,7 @@ void SessionKeeper::Adopt(SessionInfo session, const std::string& control_addres
   const absl::Duration period = RenewalPeriod(session.ttl);
   const NodeId id = session.node;
   node.session = std::move(session);
+  node.session.table = nullptr;
   RenewAfter(id, period);
 }
 
@@ -117,6 +118,8 @@ void SessionKeeper::Opened(const NodeId& id, const grpc::Status& status,
   node.since_renewal = absl::ZeroDuration();
   RenewAfter(id, RenewalPeriod(node.session.ttl));
   report_(SessionOpened{node.session});
+  // Found alive later, the session has nothing to say about tables any more.
+  node.session.table = nullptr;
 }
 
 void SessionKeeper::RenewAfter(const NodeId& id, absl::Duration delay) {

@@ -18,7 +18,7 @@ namespace latentd {
 class SessionKeeper {
  public:
   using Report = std::function<void(ControlEvent)>;
-  // `report` runs on the loop's thread.
+  // `report` runs on the loop's thread. Only a session that is new comes with a table.
   SessionKeeper(const ControlOptions& options,
                 std::shared_ptr<grpc::ChannelCredentials> credentials, GrpcLoop* loop,
                 Report report);

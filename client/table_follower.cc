@@ -34,15 +34,17 @@ TableFollower::TableFollower(std::vector<std::string> endpoints,
       report_(std::move(report)),
       backoff_(kLeastBackoff) {}
 
-void TableFollower::Offer(std::shared_ptr<const RoutingTable> table) {
-  if (table_ != nullptr && table->epoch() <= table_->epoch()) return;
+void TableFollower::Offer(std::shared_ptr<const RoutingTable> table, TableSource source) {
+  const TableChoice choice = ChooseTable(table_.get(), *table, source);
+  if (choice.conflict) report_(TableConflict{});
+  if (!choice.take) return;
   table_ = std::move(table);
-  report_(table_);
+  report_(TableChanged{table_});
 }
 
-void TableFollower::Receive(const v1::RoutingTable& message) {
+void TableFollower::Receive(const v1::RoutingTable& message, TableSource source) {
   // A table that cannot be read is as good as none: the one in use stays.
-  if (auto table = FromProto(message); table.ok()) Offer(*std::move(table));
+  if (auto table = FromProto(message); table.ok()) Offer(*std::move(table), source);
 }
 
 std::string TableFollower::NextAddress() {
@@ -51,7 +53,10 @@ std::string TableFollower::NextAddress() {
   return index < nodes ? table_->nodes()[index].control_address : endpoints_[index - nodes];
 }
 
-void TableFollower::Follow() { Watch(); }
+void TableFollower::Follow(std::shared_ptr<const RoutingTable> table) {
+  table_ = std::move(table);
+  Watch();
+}
 
 void TableFollower::Watch() {
   if (loop_->stopping()) return;
@@ -109,6 +114,22 @@ void TableFollower::Ask(size_t asked, Epoch epoch) {
         if (status.ok()) Receive(table);
         if (table_->epoch() >= epoch) return Ask(asked + 1, epoch);
         loop_->After(kAskAgainAfter, [this, asked, epoch] { Ask(asked + 1, epoch); });
+      });
+}
+
+void TableFollower::AskHolder(const NodeId& node) {
+  const auto index = table_->FindNode(node);
+  if (!index.has_value()) return report_(HolderAsked{node});
+  const std::shared_ptr<v1::Cluster::Stub> stub =
+      v1::Cluster::NewStub(MakeChannel(table_->node(*index).control_address, credentials_));
+  loop_->Unary<v1::RoutingTable>(
+      kAskTimeout,
+      [&](grpc::ClientContext* context, grpc::CompletionQueue* queue) {
+        return stub->AsyncGetTable(context, v1::GetTableRequest(), queue);
+      },
+      [this, stub, node](const grpc::Status& status, const v1::RoutingTable& table) {
+        if (status.ok()) Receive(table, TableSource::kRefusal);
+        report_(HolderAsked{node});
       });
 }
 

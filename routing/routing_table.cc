@@ -158,4 +158,21 @@ RoutingTableParts RoutingTable::ToParts() const {
   return parts;
 }
 
+bool SamePlacement(const RoutingTable& a, const RoutingTable& b) {
+  if (a.nodes().size() != b.nodes().size()) return false;
+  std::vector<NodeIndex> in_b;
+  for (const NodeInfo& node : a.nodes()) {
+    const std::optional<NodeIndex> index = b.FindNode(node.id);
+    if (!index.has_value() || b.node(*index).control_address != node.control_address) return false;
+    in_b.push_back(*index);
+  }
+  const auto same = [&](NodeIndex of_a, NodeIndex of_b) { return in_b[of_a] == of_b; };
+  for (uint32_t slot = 0; slot < kSlotCount; ++slot) {
+    const auto of_a = a.HoldersOf(Slot(slot));
+    const auto of_b = b.HoldersOf(Slot(slot));
+    if (!std::equal(of_a.begin(), of_a.end(), of_b.begin(), of_b.end(), same)) return false;
+  }
+  return true;
+}
+
 }  // namespace latentd

@@ -112,6 +112,11 @@ class RoutingTable {
   std::vector<uint16_t> set_of_slot_;  // [kSlotCount], index into sets_
 };
 
+// Whether both name the same nodes at the same addresses and give every slot to the same holders.
+// Epochs do not matter, nor what a node of a static list knows only of itself: generation,
+// capacity, state.
+bool SamePlacement(const RoutingTable& a, const RoutingTable& b);
+
 }  // namespace latentd
 
 #endif  // LATENTD_ROUTING_ROUTING_TABLE_H_

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 
 #include <catch2/catch.hpp>
 
@@ -92,6 +93,32 @@ TEST_CASE("every slot may have holders and a generation of its own") {
   const auto table = RoutingTable::Create(parts).value();
   CHECK(table->GenerationOf(Slot{65535}) == Generation{65536});
   CHECK(table->ToParts() == parts);
+}
+
+TEST_CASE("tables place alike whatever each node knows of itself, and in whatever order") {
+  const auto table = RoutingTable::Create(Parts()).value();
+  const auto alike = [&](const std::function<void(RoutingTableParts&)>& change) {
+    RoutingTableParts parts = Parts();
+    change(parts);
+    return SamePlacement(*table, *RoutingTable::Create(parts).value());
+  };
+  CHECK(alike([](RoutingTableParts& parts) {
+    parts.epoch = Epoch{6};
+    parts.nodes[1].generation = Generation{};
+    parts.nodes[2].capacity_bytes = 1;
+    parts.nodes[0].state = NodeState::kDraining;
+  }));
+  CHECK(alike([](RoutingTableParts& parts) {
+    std::swap(parts.nodes[0], parts.nodes[2]);
+    for (SlotRange& range : parts.ranges) {
+      for (NodeIndex& holder : range.holders) holder = static_cast<NodeIndex>(2 - holder);
+    }
+  }));
+  CHECK_FALSE(alike([](RoutingTableParts& parts) { parts.nodes[1].control_address = "b:1"; }));
+  CHECK_FALSE(alike([](RoutingTableParts& parts) { parts.nodes[1].id = "d"; }));
+  CHECK_FALSE(alike([](RoutingTableParts& parts) { parts.nodes.push_back(MakeNode("d")); }));
+  CHECK_FALSE(alike([](RoutingTableParts& parts) { parts.ranges[2].holders = {1}; }));
+  CHECK_FALSE(alike([](RoutingTableParts& parts) { parts.ranges[0].holders = {1, 0}; }));
 }
 
 TEST_CASE("a table without epoch or nodes is refused") {

@@ -104,12 +104,21 @@ class FakeDaemon::Impl final : public v1::Session::Service, public v1::Cluster::
     return grpc::Status::OK;
   }
 
-  // Says nothing: tests of refreshing must not be helped by it.
   grpc::Status WatchTable(grpc::ServerContext* context, const v1::WatchTableRequest*,
-                          grpc::ServerWriter<v1::RoutingTable>*) override {
-    while (!context->IsCancelled() && !stopping_)
+                          grpc::ServerWriter<v1::RoutingTable>* writer) override {
+    std::shared_ptr<const RoutingTable> written = Table();
+    while (!context->IsCancelled() && !stopping_) {
+      const auto table = Table();
+      if (options_.streams_tables && table != written) writer->Write(ToProto(*table));
+      written = table;
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
     return grpc::Status::OK;
+  }
+
+  std::shared_ptr<const RoutingTable> Table() {
+    const std::lock_guard lock(mutex_);
+    return table_;
   }
 
   // --- The lane's thread

@@ -33,6 +33,9 @@ struct FakeDaemonOptions {
   uint32_t inflight_requests = 64;
   uint64_t payload_bytes_per_request = uint64_t{64} << 20;
   uint32_t ttl_ms = 30'000;
+  // Tables that are set reach those who watch. Not by default: tests of refreshing must not be
+  // helped by it.
+  bool streams_tables = false;
 };
 
 class FakeDaemon {
