@@ -76,7 +76,8 @@ class Client {
   absl::Status Fetch(const ChunkRange& range, std::span<std::byte> records,
                      absl::Duration timeout = {});
   // Keeps chunks from being evicted for the duration of the lease, or until Release or the
-  // session's end.
+  // session's end. A daemon grants 10 minutes at most and does not say when that is less than was
+  // asked for: pin again before they are over. Each Pin counts from anew.
   absl::Status Pin(std::span<const ChunkId> chunks, absl::Duration lease,
                    absl::Duration timeout = {});
   absl::Status Release(std::span<const ChunkId> chunks, absl::Duration timeout = {});
