@@ -1,38 +1,57 @@
 #!/bin/bash
-# Tests and times the CUDA kernels on this machine's GPU; the last line is "N passed, N failed".
+# Tests and times latentd on this machine's GPU; the last line is "N passed, N failed".
 set -uo pipefail
 
 usage() {
   cat <<'END'
-Usage: tests/gpu/run.sh [--no-benchmark] [FOLDER]
+Usage: tests/gpu/run.sh [--no-benchmark] [--only kernels|daemon] [ARCHIVE]
 
-FOLDER holds what tests/gpu/pack.sh made: build/gpu unless given. Runs the attention kernels against
-the fp64 reference, a few of the tests again under compute-sanitizer where there is one, and the
-benchmark, whose table goes to standard output. The exit status is 0 only if something passed and
-nothing failed.
+ARCHIVE is what `bazel build //deploy:bundle` makes: build/latentd.tar.gz unless given. Unpacks it
+and runs: the kernels against the fp64 reference and the store over the GPU's memory, a few of those
+tests again under compute-sanitizer where there is one, a daemon with device cuda:0 that replays the
+traces of tests/data for another process, and the benchmarks, whose tables come last. The exit status is 0
+only if something passed and nothing failed.
 END
 }
 
-folder=
+archive=build/latentd.tar.gz
 benchmark=1
-for argument in "$@"; do
-  case $argument in
+only=
+while (($# > 0)); do
+  case $1 in
     -h|--help) usage; exit 0 ;;
     --no-benchmark) benchmark=0 ;;
+    --only) only=${2:-}; shift ;;
     -*) usage >&2; exit 2 ;;
-    *) folder=$argument ;;
+    *) archive=$1 ;;
   esac
+  shift
 done
+archive=$(readlink -f "$archive")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-folder=$(cd "${folder:-build/gpu}" && pwd) || exit 1
-export LD_LIBRARY_PATH=$folder/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+
+run=$(mktemp -d)
+log=$run/log
+programs=$run/latentd/bin
+daemon_pid=
+finish() {
+  [[ -n $daemon_pid ]] && kill -KILL "$daemon_pid" 2>/dev/null
+  rm -rf "$run"
+}
+trap finish EXIT
+if [[ -d $archive ]]; then  # made by pack.sh: kernels alone
+  programs=$archive
+  only=kernels
+  export LD_LIBRARY_PATH=$archive/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+else
+  tar -xzf "$archive" -C "$run" || exit 1
+fi
 
 passed=0
 failed=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+table=()
 
-# step NAME COMMAND...: one passed or failed.
+# step NAME COMMAND...: one passed or failed; its status.
 step() {
   local name=$1
   shift
@@ -44,6 +63,7 @@ step() {
     failed=$((failed + 1))
     tail -n 60 "$log"
     echo "FAILED: $name"
+    return 1
   fi
 }
 
@@ -64,22 +84,32 @@ catch_step() {
   ((status == 0)) && tail -n 2 "$log" || tail -n 80 "$log"
 }
 
-catch_step "attention against fp64" "$folder/attention_gpu_test"
+test_kernels() {
+  catch_step "attention against fp64" "$programs/attention_gpu_test"
+  catch_step "records" "$programs/records_gpu_test"
+  catch_step "the store over the device's memory" "$programs/latent_store_gpu_test"
+  if ! command -v compute-sanitizer >/dev/null; then
+    echo "no compute-sanitizer here: skipped"
+    return
+  fi
+  step "memcheck, attention" compute-sanitizer --tool memcheck --error-exitcode 1 \
+    "$programs/attention_gpu_test" "device and pinned*,a row that sees*,negative*"
+  step "memcheck, records" compute-sanitizer --tool memcheck --error-exitcode 1 \
+    "$programs/records_gpu_test" "the device*"
+}
 
-if command -v compute-sanitizer >/dev/null; then
-  few="device and pinned*,a row that sees*,negative*"
-  step "memcheck" compute-sanitizer --tool memcheck --error-exitcode 1 \
-    "$folder/attention_gpu_test" "$few"
-else
-  echo "no compute-sanitizer here: skipped"
-fi
+source tests/gpu/daemon.sh
 
+[[ $only == daemon ]] || test_kernels
+[[ $only == kernels ]] || test_daemon
 if ((benchmark)); then
-  echo "== benchmark"
-  if "$folder/attention_gpu_benchmark"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
+  if [[ $only != daemon ]]; then
+    step "kernel benchmark" "$programs/attention_gpu_benchmark" && cat "$log"
+  fi
+  if ((${#table[@]} > 0)); then
+    echo "== end to end, another process with host memory; microseconds"
+    printf '%-40s%19s%9s%9s%9s%12s\n' "" "p50/p99" queue compute beyond queries/s
+    printf '%s\n' "${table[@]}"
   fi
 fi
 
