@@ -1,5 +1,7 @@
 #include "routing/rendezvous.h"
 
+// Inlined, a bid takes less than half the time: AssignSlots makes 65 million for a thousand nodes.
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <array>
