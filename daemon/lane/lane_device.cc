@@ -49,7 +49,8 @@ LaneDevice OfCuda(const LaneOptions& options, int index) {
                             .format = options.layout.record_format,
                             .cache = cache,
                             .pages = pages,
-                            .max_in_flight = kCudaInFlight});
+                            .max_in_flight = kCudaInFlight,
+                            .pinned_payloads = true});
   };
   device.max_in_flight = kCudaInFlight;
   return device;

@@ -21,19 +21,21 @@ struct CudaBackendOptions {
   // Segment::page_ids are pointers of the device, to tables that stay unchanged while a batch is in
   // flight. Else of the host, and copied with each batch.
   bool device_page_tables = false;
+  // Rows, out and lse of every problem are pinned memory of the host. Else CUDA is asked about each
+  // of them, which takes a good part of a microsecond.
+  bool pinned_payloads = false;
 };
 
 // A backend whose batches run on streams of their own, one for each batch in flight.
 //
-// Rows, out and lse of a problem may be memory of the device or pinned host memory, which kernels
-// then use in place (16-byte aligned; other alignments take the slow form), or ordinary host
-// memory, which is copied on the way in and out. Results do not depend on timing: the same batch
+// Rows, out and lse of a problem may be memory of the device, which kernels use in place if it is
+// aligned to 16 bytes, pinned memory of the host, which the device copies in and out, or ordinary
+// memory, which the host copies besides. Results do not depend on timing: the same batch
 // gives the same bits. How a problem is cut depends on what it is batched with, so that its bits
 // may differ between batches, within the rounding that merge.h has too.
 //
-// kFailedPrecondition in a build without CUDA, without a driver, or for a device of another
-// capability than 9.0; kInvalidArgument for a device that is not there; kInternal for CUDA's own
-// errors. After an error of the device every batch's statuses are kInternal, with CUDA's words.
+// kFailedPrecondition in a build without CUDA; kFailedPrecondition and kInvalidArgument as
+// CheckCudaDevice (devices.h) has them; kInternal for CUDA's own errors. After an error of the device every batch's statuses are kInternal, with CUDA's words.
 //
 // REQUIRES: ValidateGeometry(options.geometry, options.format).ok(), max_in_flight >= 1.
 absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOptions& options);
