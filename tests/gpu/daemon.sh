@@ -76,6 +76,11 @@ latency() {
 row() { table+=("$(printf '%-5s %-34s %s' "$@")"); }
 
 latencies() {
+  local heads
+  for heads in 128 16; do
+    step "the wire alone, $1, $heads heads" "$programs/latent-bench" --endpoint "$endpoint" \
+      --transports "$1" --spin 1000000 transport --heads "$heads" --duration 1
+  done
   latency "$1" "1 x 128 heads, 2k" --heads 128
   latency "$1" "2 x 128 heads, 2k" --heads 128 --query-tokens 2
   latency "$1" "8 x 128 heads, 2k" --heads 128 --query-tokens 8
