@@ -2,7 +2,6 @@
 
 #include <sys/random.h>
 
-#include <algorithm>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -28,10 +27,8 @@ std::vector<Lane*> Pointers(const std::vector<std::unique_ptr<Lane>>& lanes) {
 }
 
 SessionRules RulesOf(const Config& config) {
-  const absl::Duration ttl = absl::Milliseconds(config.session.ttl_ms);
   return {.max_sessions = config.data.limits.sessions,
-          .ttl = ttl,
-          .grace = std::min(ttl, SessionRules{}.grace)};
+          .ttl = absl::Milliseconds(config.session.ttl_ms)};
 }
 
 // The advertised host with the port that the server really has.
@@ -93,8 +90,8 @@ Server::Server(const Config& config, Generation generation,
           std::make_unique<SessionService>(&facts_, lane_pointers_, sessions_.get(), &streams_)),
       peers_(std::make_unique<PeerWatch>(&facts_, membership_.get(),
                                          PeerWatchOptions{.tls = config.control.tls})),
-      cluster_service_(std::make_unique<ClusterService>(&facts_, membership_.get(), &streams_,
-                                                        sessions_.get(), peers_.get())),
+      cluster_service_(
+          std::make_unique<ClusterService>(&facts_, membership_.get(), &streams_, peers_.get())),
       admin_service_(std::make_unique<AdminService>(&facts_, lane_pointers_, sessions_.get(),
                                                     membership_.get(), lifecycle_.get())) {
   for (Lane* lane : lane_pointers_) lane->SetAdmitting(false);

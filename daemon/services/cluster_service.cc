@@ -52,12 +52,7 @@ grpc::ServerUnaryReactor* ClusterService::GetTable(grpc::CallbackServerContext* 
 
 grpc::ServerWriteReactor<v1::RoutingTable>* ClusterService::WatchTable(
     grpc::CallbackServerContext*, const v1::WatchTableRequest* request) {
-  std::function<void()> on_broken;
-  const SessionToken token{.hi = request->token_hi(), .lo = request->token_lo()};
-  if (token != SessionToken{}) {
-    on_broken = [sessions = sessions_, token] { sessions->ConnectionLost(token); };
-  }
-  return streams_->NewStream(request->known_epoch(), std::move(on_broken));
+  return streams_->NewStream(request->known_epoch());
 }
 
 grpc::ServerUnaryReactor* ClusterService::ListNodes(grpc::CallbackServerContext* context,

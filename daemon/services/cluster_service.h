@@ -11,7 +11,6 @@
 #include "daemon/services/node_facts.h"
 #include "daemon/services/peer_watch.h"
 #include "daemon/services/table_streams.h"
-#include "daemon/session/registry.h"
 #include "proto/latentd/v1/cluster.grpc.pb.h"
 
 namespace latentd {
@@ -19,12 +18,8 @@ namespace latentd {
 class ClusterService : public v1::Cluster::CallbackService {
  public:
   ClusterService(const NodeFacts* facts, const Membership* membership, TableStreams* streams,
-                 SessionRegistry* sessions, const PeerWatch* peers)
-      : facts_(facts),
-        membership_(membership),
-        streams_(streams),
-        sessions_(sessions),
-        peers_(peers) {}
+                 const PeerWatch* peers)
+      : facts_(facts), membership_(membership), streams_(streams), peers_(peers) {}
 
   grpc::ServerUnaryReactor* GetTable(grpc::CallbackServerContext* context,
                                      const v1::GetTableRequest* request,
@@ -39,7 +34,6 @@ class ClusterService : public v1::Cluster::CallbackService {
   const NodeFacts* const facts_;
   const Membership* const membership_;
   TableStreams* const streams_;
-  SessionRegistry* const sessions_;
   const PeerWatch* const peers_;
 };
 

@@ -90,7 +90,7 @@ struct World {
       {&lane0, &lane1}, &membership, [this](bool serving) { server->SetServing(serving); }};
   SessionService session_service{&facts, {&lane0, &lane1}, &registry, &streams};
   PeerWatch peers{&facts, &membership, {}};
-  ClusterService cluster_service{&facts, &membership, &streams, &registry, &peers};
+  ClusterService cluster_service{&facts, &membership, &streams, &peers};
   AdminService admin_service{&facts, {&lane0, &lane1}, &registry, &membership, &lifecycle};
 
   std::unique_ptr<ControlServer> server;
@@ -299,22 +299,6 @@ TEST_CASE("a watch by a client that is up to date starts with the next table") {
   REQUIRE(watch->Read(&table));
   CHECK(table.epoch() == 2);
   context.TryCancel();
-}
-
-TEST_CASE("a session that is tied to a watch is over soon after the watch breaks") {
-  const World world(true, {.ttl = absl::Hours(1), .grace = absl::Milliseconds(20)});
-  v1::OpenResponse opened;
-  REQUIRE(world.Open(world.GoodRequest(), &opened).ok());
-  grpc::ClientContext context;
-  v1::WatchTableRequest request;
-  request.set_token_hi(opened.token_hi());
-  request.set_token_lo(opened.token_lo());
-  const auto watch = world.cluster->WatchTable(&context, request);
-  v1::RoutingTable table;
-  REQUIRE(watch->Read(&table));
-  CHECK(world.lane0.sessions().size() == 1);
-  context.TryCancel();
-  CHECK(Eventually([&] { return world.lane0.sessions().empty(); }));
 }
 
 TEST_CASE("watches end at once when the daemon stops, and none can begin") {

@@ -11,8 +11,8 @@ namespace latentd {
 // ours.
 class TableStreams::Stream : public grpc::ServerWriteReactor<v1::RoutingTable> {
  public:
-  Stream(TableStreams* streams, uint64_t known_epoch, std::function<void()> on_broken)
-      : streams_(streams), sent_epoch_(known_epoch), on_broken_(std::move(on_broken)) {}
+  Stream(TableStreams* streams, uint64_t known_epoch)
+      : streams_(streams), sent_epoch_(known_epoch) {}
 
   void Offer(const Message& table) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -22,7 +22,6 @@ class TableStreams::Stream : public grpc::ServerWriteReactor<v1::RoutingTable> {
 
   void End() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    ended_by_us_ = true;
     FinishOnce(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the daemon is shutting down"));
   }
 
@@ -43,7 +42,6 @@ class TableStreams::Stream : public grpc::ServerWriteReactor<v1::RoutingTable> {
       const std::lock_guard<std::mutex> lock(streams_->mutex_);
       streams_->streams_.erase(this);
     }
-    if (!ended_by_us_ && on_broken_) on_broken_();
     delete this;
   }
 
@@ -67,8 +65,6 @@ class TableStreams::Stream : public grpc::ServerWriteReactor<v1::RoutingTable> {
   Message writing_;  // kept until gRPC has written it
   uint64_t sent_epoch_;
   bool finished_ = false;
-  bool ended_by_us_ = false;
-  const std::function<void()> on_broken_;
 };
 
 TableStreams::TableStreams() = default;
@@ -86,9 +82,8 @@ TableStreams::Message TableStreams::newest() const {
   return newest_;
 }
 
-grpc::ServerWriteReactor<v1::RoutingTable>* TableStreams::NewStream(
-    uint64_t known_epoch, std::function<void()> on_broken) {
-  auto* stream = new Stream(this, known_epoch, std::move(on_broken));
+grpc::ServerWriteReactor<v1::RoutingTable>* TableStreams::NewStream(uint64_t known_epoch) {
+  auto* stream = new Stream(this, known_epoch);
   const std::lock_guard<std::mutex> lock(mutex_);
   streams_.insert(stream);
   if (closed_) {

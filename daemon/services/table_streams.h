@@ -10,7 +10,6 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <unordered_set>
@@ -32,10 +31,8 @@ class TableStreams {
   // The newest table's message, or null.
   Message newest() const;
 
-  // A stream to a client that has the table of `known_epoch`. `on_broken` runs when it ended and
-  // not by Close.
-  grpc::ServerWriteReactor<v1::RoutingTable>* NewStream(uint64_t known_epoch,
-                                                        std::function<void()> on_broken);
+  // A stream to a client that has the table of `known_epoch`.
+  grpc::ServerWriteReactor<v1::RoutingTable>* NewStream(uint64_t known_epoch);
   // Ends every stream with UNAVAILABLE, those to come included.
   void Close();
 

@@ -137,12 +137,6 @@ void SessionRegistry::LostByLane(const SessionToken& token, const absl::Status& 
   TellLanesOfEnd(*grant, std::string(why.message()));
 }
 
-void SessionRegistry::ConnectionLost(const SessionToken& token) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  table_.Hasten(token, SteadyNow());
-  WakeSweeper();
-}
-
 void SessionRegistry::StopOpening() {
   const std::lock_guard<std::mutex> lock(mutex_);
   opening_ = false;

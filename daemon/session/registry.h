@@ -57,8 +57,6 @@ class SessionRegistry {
   absl::Status Close(const SessionToken& token);
   // A lane gave the session up, because its connection failed: it ends on every lane.
   void LostByLane(const SessionToken& token, const absl::Status& why);
-  // The stream that the session was tied to broke: its owner has the grace to renew it.
-  void ConnectionLost(const SessionToken& token);
 
   // Open is refused from now on; sessions go on.
   void StopOpening();

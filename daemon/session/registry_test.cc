@@ -82,14 +82,6 @@ TEST_CASE("a session that is not renewed runs out by itself") {
   CHECK(world.second.removal_reasons() == std::vector<std::string>{"not renewed in time"});
 }
 
-TEST_CASE("a session whose connection broke ends after the grace, long before its ttl") {
-  World world({.ttl = absl::Hours(1), .grace = absl::Milliseconds(20)});
-  const auto grant = world.registry.Open("client", "address");
-  REQUIRE(grant.ok());
-  world.registry.ConnectionLost(grant->token);
-  CHECK(Eventually([&] { return world.registry.counts().expired == 1; }));
-}
-
 TEST_CASE("a session that one lane loses ends on every lane") {
   World world;
   world.first.SetSessionLostCallback(

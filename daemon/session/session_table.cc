@@ -27,12 +27,6 @@ absl::Status SessionTable::Renew(const SessionToken& token, absl::Time now) {
   return absl::OkStatus();
 }
 
-void SessionTable::Hasten(const SessionToken& token, absl::Time now) {
-  const auto it = sessions_.find(token);
-  if (it == sessions_.end()) return;
-  it->second.expires = std::min(it->second.expires, now + rules_.grace);
-}
-
 std::optional<SessionGrant> SessionTable::Remove(const SessionToken& token) {
   const auto it = sessions_.find(token);
   if (it == sessions_.end()) return std::nullopt;

@@ -5,7 +5,6 @@
 // A session is either live (in the table) or over (not in it); a token that is over never comes
 // back:
 //     Add -> live -- Renew --> live, a whole ttl from now
-//            live -- Hasten -> live, at most the grace from now (its connection broke)
 //            live -- Remove or Expire at or after its expiry -> over
 //
 // Not synchronised; see registry.h.
@@ -28,7 +27,6 @@ namespace latentd {
 struct SessionRules {
   uint32_t max_sessions = 1024;
   absl::Duration ttl = absl::Seconds(30);
-  absl::Duration grace = absl::Seconds(5);  // what is left of a session whose connection broke
 };
 
 class SessionTable {
@@ -42,8 +40,6 @@ class SessionTable {
   absl::Status Add(SessionGrant grant, absl::Time now);
   // NOT_FOUND if the session is over, be it only by now.
   absl::Status Renew(const SessionToken& token, absl::Time now);
-  // Nothing happens to a session that is over, or would end earlier anyway.
-  void Hasten(const SessionToken& token, absl::Time now);
   std::optional<SessionGrant> Remove(const SessionToken& token);
   // Takes out every session whose expiry is at or before `now`.
   std::vector<SessionGrant> Expire(absl::Time now);

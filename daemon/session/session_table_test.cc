@@ -10,8 +10,7 @@ constexpr SessionToken kSecond{2, 2};
 const absl::Time kStart = absl::UnixEpoch() + absl::Hours(1);
 
 SessionTable TableOf(uint32_t max_sessions) {
-  return SessionTable(
-      {.max_sessions = max_sessions, .ttl = absl::Seconds(30), .grace = absl::Seconds(5)});
+  return SessionTable({.max_sessions = max_sessions, .ttl = absl::Seconds(30)});
 }
 
 SessionGrant Grant(SessionToken token) {
@@ -53,25 +52,6 @@ TEST_CASE("the limit on sessions refuses one more by name, and room that is free
   CHECK(std::string(refused.message()).find("data.limits.sessions") != std::string::npos);
   REQUIRE(table.Remove(kFirst).has_value());
   CHECK(table.Add(Grant(kSecond), kStart).ok());
-}
-
-TEST_CASE("a session whose connection broke has the grace left, unless it is renewed") {
-  SessionTable table = TableOf(4);
-  REQUIRE(table.Add(Grant(kFirst), kStart).ok());
-  REQUIRE(table.Add(Grant(kSecond), kStart).ok());
-  table.Hasten(kFirst, kStart + absl::Seconds(1));
-  table.Hasten(kSecond, kStart + absl::Seconds(1));
-  REQUIRE(table.Renew(kSecond, kStart + absl::Seconds(2)).ok());
-  const auto over = table.Expire(kStart + absl::Seconds(6));
-  REQUIRE(over.size() == 1);
-  CHECK(over[0].token == kFirst);
-}
-
-TEST_CASE("hastening never lengthens a session") {
-  SessionTable table = TableOf(4);
-  REQUIRE(table.Add(Grant(kFirst), kStart).ok());
-  table.Hasten(kFirst, kStart + absl::Seconds(29));
-  CHECK(table.Expire(kStart + absl::Seconds(30)).size() == 1);
 }
 
 TEST_CASE("clearing ends every session") {
