@@ -17,7 +17,7 @@ struct BatchResult {
   uint64_t batch_id = 0;
   // One per problem, in the order submitted. Not ok when a row's logits left the range of fp32 (the
   // message names the row); that problem's outputs are then unspecified, the batch's other problems
-  // are unharmed.
+  // are unharmed. INTERNAL: the device has failed, for good.
   std::vector<absl::Status> statuses;
   uint64_t compute_ns = 0;  // from the start of the batch's first tile to the end of its last
 };

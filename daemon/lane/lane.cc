@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "daemon/lane/lane_device.h"
 #include "daemon/lane/lane_impl.h"
+#include "daemon/lane/make_lane.h"
 #include "daemon/lane/steady_time.h"
 #include "spdlog/spdlog.h"
 
@@ -53,9 +54,15 @@ absl::Status CheckOptions(const LaneOptions& options) {
 
 absl::StatusOr<std::unique_ptr<Lane>> Lane::Create(LaneOptions options,
                                                    std::shared_ptr<Context> context) {
-  if (absl::Status s = CheckOptions(options); !s.ok()) return s;
   auto device = MakeLaneDevice(options);
   if (!device.ok()) return device.status();
+  return MakeLane(std::move(options), std::move(context), *device);
+}
+
+absl::StatusOr<std::unique_ptr<Lane>> MakeLane(LaneOptions options,
+                                               std::shared_ptr<Context> context,
+                                               const LaneDevice& device) {
+  if (absl::Status s = CheckOptions(options); !s.ok()) return s;
   LaneImpl::Parts parts;
   parts.context = context;
   auto mailbox = Mailbox::Create();
@@ -67,7 +74,7 @@ absl::StatusOr<std::unique_ptr<Lane>> Lane::Create(LaneOptions options,
                                     .low_watermark = options.low_watermark,
                                     .max_chunks = options.limits.chunks,
                                     .max_lease = options.max_lease},
-                                   device->allocate_records);
+                                   device.allocate_records);
   if (!store.ok()) return store.status();
   parts.store = *std::move(store);
   const PageArena& arena = parts.store->arena();
@@ -84,13 +91,13 @@ absl::StatusOr<std::unique_ptr<Lane>> Lane::Create(LaneOptions options,
       IdleWaiter::Create(options.idle, options.spin, parts.worker->event_fd(), parts.mailbox->fd());
   if (!waiter.ok()) return waiter.status();
   parts.waiter = *std::move(waiter);
-  auto backend = device->make_backend(parts.store->view(), arena.pages_total());
+  auto backend = device.make_backend(parts.store->view(), arena.pages_total());
   if (!backend.ok()) return backend.status();
   parts.engine = std::make_unique<Engine>(
       *std::move(backend),
-      EngineOptions{.batch = kBatchLimits, .max_in_flight = device->max_in_flight});
-  parts.payloads = device->payloads;
-  parts.rows_in_payloads = device->rows_in_payloads;
+      EngineOptions{.batch = kBatchLimits, .max_in_flight = device.max_in_flight});
+  parts.payloads = device.payloads;
+  parts.rows_in_payloads = device.rows_in_payloads;
   return std::make_unique<LaneImpl>(std::move(options), std::move(parts));
 }
 
@@ -124,6 +131,10 @@ LaneImpl::~LaneImpl() {
 
 void LaneImpl::SetSessionLostCallback(std::function<void(SessionToken, absl::Status)> callback) {
   on_session_lost_ = std::move(callback);
+}
+
+void LaneImpl::SetDeviceLostCallback(std::function<void(absl::Status)> callback) {
+  on_device_lost_ = std::move(callback);
 }
 
 void LaneImpl::Start() {

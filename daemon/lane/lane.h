@@ -41,6 +41,10 @@ class Lane {
     (void)callback;
   }
 
+  // Called once, on the lane's thread, when the lane's device has failed. From then on the lane
+  // answers whatever concerns chunks with UNAVAILABLE. Set before Start.
+  virtual void SetDeviceLostCallback(std::function<void(absl::Status)> callback) { (void)callback; }
+
   virtual void Start() = 0;
   // Waits for requests in flight until `deadline` (of absl::Now()'s clock), then fails what is
   // left, closes endpoints and joins the thread. Returns DEADLINE_EXCEEDED if something was cut off

@@ -131,7 +131,7 @@ void LaneImpl::OnComputed(const EngineDone& done, absl::Time now) {
   if (request.dropped) return Forget(request);
   if (!done.status.ok()) {
     if (absl::IsDeadlineExceeded(done.status)) stats_.deadline_dropped.Add();
-    return Finish(request, done.status);
+    return Finish(request, Judge(done.status));
   }
   wire::ReplyHeader header = ReplyTo(request.parsed.header.request_id);
   request.reply_payload = request.reply.span();

@@ -2,7 +2,9 @@
 // back.
 #include <catch2/catch.hpp>
 
+#include <atomic>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "daemon/lane/lane.h"
@@ -233,6 +235,59 @@ TEST_CASE("a stopping lane finishes what is in flight") {
   world.lane->AddSession({}, [&] { ++answered; });
   world.lane->ListChunks("", 1, [&](ChunkListing) { ++answered; });
   CHECK(answered == 2);
+}
+
+// A device that computes and stores until it is told to fail.
+class FailingBackend : public Backend {
+ public:
+  FailingBackend(std::unique_ptr<Backend> real, const std::atomic<bool>* failed)
+      : real_(std::move(real)), failed_(failed) {}
+  std::string Describe() const override { return "failing"; }
+  void Submit(uint64_t id, std::span<const Problem> problems) override {
+    real_->Submit(id, problems);
+  }
+  bool Poll(std::vector<BatchResult>& done) override {
+    const size_t before = done.size();
+    const bool any = real_->Poll(done);
+    for (size_t i = before; *failed_ && i < done.size(); ++i) {
+      for (absl::Status& status : done[i].statuses) status = absl::InternalError("CUDA error 719");
+    }
+    return any;
+  }
+  int in_flight() const override { return real_->in_flight(); }
+  int max_in_flight() const override { return real_->max_in_flight(); }
+
+ private:
+  std::unique_ptr<Backend> real_;
+  const std::atomic<bool>* failed_;
+};
+
+TEST_CASE("a lane whose device failed says so, answers nothing from it, and lives") {
+  std::atomic<bool> failed = false;
+  const LaneOptions options = WideOptions();
+  LaneDevice device = ValueOrDie(MakeLaneDevice(options));
+  device.make_backend = [&failed, make = device.make_backend](
+                            const CacheView& cache,
+                            uint32_t pages) -> absl::StatusOr<std::unique_ptr<Backend>> {
+    return std::make_unique<FailingBackend>(ValueOrDie(make(cache, pages)), &failed);
+  };
+  LaneWorld world(options, device);
+  TestClient client(world);
+  client.Fill(1, 64 * 8);
+  REQUIRE(client.Attend(kHeavy).status().ok());
+
+  failed = true;
+  const absl::Status first = client.Attend(kHeavy).status();
+  CHECK(absl::IsUnavailable(first));
+  CHECK(first.ToString().find("CUDA error 719") != std::string::npos);
+  CHECK(world.devices_lost == 1);
+  failed = false;  // a device that is lost does not come back
+  CHECK(absl::IsUnavailable(client.Attend(kHeavy).status()));
+  CHECK(absl::IsUnavailable(client.Publish(2, {0, 1, 0, 1}).status()));
+  CHECK(absl::IsUnavailable(client.Fetch(1, {0, 1, 0, 1}).status()));
+  CHECK(client.Ping().status().ok());
+  CHECK(world.devices_lost == 1);
+  CHECK(world.Quiet());
 }
 
 TEST_CASE("a stopping lane that may not wait cuts off, says how much, and still answers") {

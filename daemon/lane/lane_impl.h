@@ -56,6 +56,7 @@ class LaneImpl : public Lane {
   ~LaneImpl() override;
 
   void SetSessionLostCallback(std::function<void(SessionToken, absl::Status)> callback) override;
+  void SetDeviceLostCallback(std::function<void(absl::Status)> callback) override;
   void Start() override;
   absl::Status Stop(absl::Time deadline) override;
   const std::string& worker_address() const override { return address_; }
@@ -106,6 +107,9 @@ class LaneImpl : public Lane {
   void Heard(LaneSession& session, absl::Time now);
 
   // lane_requests.cc
+  // What to answer for what the store or the engine says. INTERNAL is the device's end: the lane
+  // fails closed, and the requester is sent to another holder.
+  absl::Status Judge(const absl::Status& status);
   void OnRequest(IncomingMessage message);
   void OnUnreadable(IncomingMessage message, const MessageOrigin& origin, const absl::Status& why,
                     absl::Time now);
@@ -176,6 +180,8 @@ class LaneImpl : public Lane {
   std::shared_ptr<const SlotOwnership> slots_;  // null before the first table
   bool admitting_ = true;
   std::function<void(SessionToken, absl::Status)> on_session_lost_;
+  absl::Status device_status_;  // what everybody is told once the device has failed
+  std::function<void(absl::Status)> on_device_lost_;
 
   absl::flat_hash_map<SessionToken, SessionPtr> sessions_;
   absl::flat_hash_map<uint64_t, SessionPtr> by_sender_;  // bound ones

@@ -30,7 +30,7 @@ void LaneImpl::Publish(LaneRequest& request) {
   absl::Status status = store_->Publish(IdOf(range), RangeOf(range), request.payload,
                                         request.session->grant.token, SteadyNow());
   if (absl::IsResourceExhausted(status)) status = WithRetryAfter(std::move(status), kFullRetry);
-  Finish(request, status);
+  Finish(request, Judge(status));
 }
 
 void LaneImpl::Seal(LaneRequest& request) {
@@ -49,7 +49,8 @@ void LaneImpl::Fetch(LaneRequest& request) {
                                absl::StrCat("no memory for a reply of ", *bytes, " bytes")));
   }
   request.reply_payload = request.reply.span();
-  Finish(request, store_->Fetch(IdOf(range), RangeOf(range), request.reply.span(), SteadyNow()));
+  Finish(request,
+         Judge(store_->Fetch(IdOf(range), RangeOf(range), request.reply.span(), SteadyNow())));
 }
 
 }  // namespace latentd

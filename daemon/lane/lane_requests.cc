@@ -87,6 +87,7 @@ absl::Status LaneImpl::Check(const ParsedRequest& request) const {
 absl::Status LaneImpl::CheckState(const ParsedRequest& request) const {
   const bool is_new_work =
       request.opcode() == Opcode::kAttend || request.opcode() == Opcode::kPublish;
+  if (!device_status_.ok() && !IsPlain(request.opcode())) return device_status_;
   if (stopping_) {
     return WithRetryAfter(absl::UnavailableError(absl::StrCat("node ", options_.node_id,
                                                               " is stopping: ask another holder")),
@@ -98,6 +99,19 @@ absl::Status LaneImpl::CheckState(const ParsedRequest& request) const {
                           kUnavailableRetry);
   }
   return absl::OkStatus();
+}
+
+absl::Status LaneImpl::Judge(const absl::Status& status) {
+  if (!absl::IsInternal(status)) return status;
+  if (device_status_.ok()) {
+    device_status_ = absl::UnavailableError(
+        absl::StrCat("node ", options_.node_id, " has lost ", options_.device,
+                     " and the chunks there: ask another holder (", status.message(), ")"));
+    spdlog::critical("lane {}: {} has failed, nothing more is answered from it: {}", options_.index,
+                     options_.device, status.ToString());
+    if (on_device_lost_) on_device_lost_(status);
+  }
+  return device_status_;
 }
 
 absl::Status LaneImpl::CheckTable(const wire::RequestHeader& header) const {
@@ -215,6 +229,9 @@ void LaneImpl::OnReceived(uint64_t serial, const absl::Status& status) {
 void LaneImpl::Dispatch(LaneRequest& request) {
   if (engine_ == nullptr) {  // a payload that came after the cut
     return Finish(request, absl::UnavailableError("the node is stopping: ask another holder"));
+  }
+  if (!device_status_.ok() && !IsPlain(request.parsed.opcode())) {
+    return Finish(request, device_status_);
   }
   if (request.deadline <= SteadyNow()) {
     stats_.deadline_dropped.Add();

@@ -18,6 +18,8 @@
 #include <vector>
 
 #include "daemon/lane/lane.h"
+#include "daemon/lane/lane_device.h"
+#include "daemon/lane/make_lane.h"
 #include "daemon/store/store_test_util.h"
 #include "routing/assignment.h"
 #include "transport/wire_build.h"
@@ -79,6 +81,16 @@ struct LaneWorld {
   explicit LaneWorld(LaneOptions options = TestOptions(), const std::string& transport = "tcp")
       : transport(transport),
         lane(ValueOrDie(Lane::Create(std::move(options), TestContext(transport)))) {
+    Begin();
+  }
+  LaneWorld(LaneOptions options, const LaneDevice& device)
+      : transport("tcp"),
+        lane(ValueOrDie(MakeLane(std::move(options), TestContext(transport), device))) {
+    Begin();
+  }
+
+  void Begin() {
+    lane->SetDeviceLostCallback([this](absl::Status) { ++devices_lost; });
     lane->SetSessionLostCallback([this](SessionToken token, absl::Status) {
       last_lost_hi = token.hi;
       ++lost;
@@ -102,6 +114,7 @@ struct LaneWorld {
   const std::string transport;
   std::unique_ptr<Lane> lane;
   std::atomic<int> lost = 0;
+  std::atomic<int> devices_lost = 0;
   std::atomic<uint64_t> last_lost_hi = 0;
 };
 

@@ -1,9 +1,14 @@
 #include "daemon/process/run.h"
 
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -39,6 +44,19 @@ LogStyle StyleOf(LogFormat format) {
   return StderrIsJournal() ? LogStyle::kJournal : LogStyle::kText;
 }
 
+// Lanes whose devices work. A daemon that has lost them all holds nothing and ends; its successor is
+// a new generation.
+std::atomic<size_t> working_lanes{0};
+
+void WatchDevices(const std::vector<std::unique_ptr<Lane>>& lanes) {
+  working_lanes = lanes.size();
+  for (const auto& lane : lanes) {
+    lane->SetDeviceLostCallback([](const absl::Status&) {
+      if (--working_lanes == 0) kill(getpid(), SIGTERM);
+    });
+  }
+}
+
 absl::StatusOr<std::unique_ptr<Server>> StartServer(const Config& config) {
   const Layout layout = LayoutOf(config);
   const Generation generation = DrawGeneration();
@@ -49,6 +67,7 @@ absl::StatusOr<std::unique_ptr<Server>> StartServer(const Config& config) {
                        {"layout_hash", ToString(HashLayout(layout))}});
   absl::StatusOr<std::vector<std::unique_ptr<Lane>>> lanes = MakeLanes(config, generation);
   if (!lanes.ok()) return lanes.status();
+  WatchDevices(*lanes);
   return Server::Start(config, generation, *std::move(lanes));
 }
 
@@ -90,7 +109,9 @@ int RunDaemon(const Config& config) {
     LogWarn("drained incompletely", {{"reason", std::string(stopped.message())}});
   }
   LogInfo("stopped");
-  return kExitOk;
+  if (working_lanes > 0) return kExitOk;
+  LogError("every lane has lost its device");
+  return kExitFailure;
 }
 
 }  // namespace latentd
