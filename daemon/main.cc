@@ -89,8 +89,8 @@ int Main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("latentd ") + kVersion,
                        "Print the version and exit");
   app.footer(
-      "Exit codes: 0 stopped as told; 1 could not start or failed; 2 command line or "
-      "configuration.");
+      "Exit codes: 0 stopped as told; 1 could not start, failed, or told to stop a second time; "
+      "2 command line or configuration.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

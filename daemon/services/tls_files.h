@@ -18,9 +18,9 @@ struct CertificateFacts {
   absl::Time expires;
 };
 
-// About the daemon's own certificate, the first of `files.cert_path`. FAILED_PRECONDITION naming the
-// key of the configuration and the file: one that cannot be read, holds no certificate or key, a
-// key that is not the certificate's, a certificate out of its time.
+// About the daemon's own certificate, the first of `files.cert_path`. FAILED_PRECONDITION naming
+// the key of the configuration and the file: one that cannot be read, holds no certificate or key,
+// a key that is not the certificate's, a certificate out of its time.
 absl::StatusOr<CertificateFacts> CheckTlsFiles(const TlsConfig& files, absl::Time now);
 
 }  // namespace latentd
