@@ -160,8 +160,11 @@ std::string Describe(const Plan& plan) {
     return "latency " + std::to_string(s.heads) + "h c" + std::to_string(s.cluster_size) + " b" +
            std::to_string(s.blocks) + " s" + std::to_string(s.splits);
   }
-  return "throughput c" + std::to_string(plan.cluster_size()) + " items " +
-         std::to_string(plan.items().size()) + (plan.merges().empty() ? "" : " +combine");
+  const std::string form = plan.form() == Form::kNarrow
+                               ? "narrow"
+                               : "throughput c" + std::to_string(plan.cluster_size());
+  return form + " items " + std::to_string(plan.items().size()) +
+         (plan.merges().empty() ? "" : " +combine");
 }
 
 void RunCase(const Case& c, const Cache& cache, cudaStream_t stream) {

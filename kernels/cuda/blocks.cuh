@@ -20,6 +20,7 @@ inline constexpr uint32_t kBoxes = 9;
 inline constexpr uint32_t kBlockBytes = kBoxes * kBoxBytes;
 inline constexpr uint32_t kRecordBytesBf16 = 1152;
 inline constexpr uint32_t kRecordBytesFp8 = 656;
+inline constexpr uint32_t kRopeOffsetFp8 = 528;
 inline constexpr uint32_t kLatentWidth = 512;
 inline constexpr uint32_t kRowBytes = 1152;  // of a query
 
@@ -68,8 +69,7 @@ class BlockWalk {
 
 // Two e4m3 values times a scale, as two bf16.
 __device__ __forceinline__ uint32_t DequantisePair(uint32_t pair, float scale) {
-  uint32_t halves;
-  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<uint16_t>(pair)));
+  const uint32_t halves = ptx::E4m3ToF16(pair);
   const float2 values = __half22float2(*reinterpret_cast<const __half2*>(&halves));
   return ptx::PackBf16(values.x * scale, values.y * scale);
 }
@@ -127,8 +127,9 @@ __device__ __forceinline__ void CopyRope(const std::byte* records, uint32_t toke
     const uint32_t token = index / 8;
     uint4 bytes = make_uint4(0, 0, 0, 0);
     if (token < tokens) {
-      bytes = __ldg(reinterpret_cast<const uint4*>(records + token * kRecordBytesFp8 + 528) +
-                    index % 8);
+      bytes =
+          __ldg(reinterpret_cast<const uint4*>(records + token * kRecordBytesFp8 + kRopeOffsetFp8) +
+                index % 8);
     }
     *reinterpret_cast<uint4*>(block + kRopeBox * kBoxBytes + Swizzled(token, index % 8)) = bytes;
   }

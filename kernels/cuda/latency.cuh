@@ -315,10 +315,14 @@ class LatencyCta {
     }
   }
 
+  // The columns of a thread's o[t]. CTAs begin at different ones: else all would send to the same
+  // few receivers at the same time.
+  __device__ __forceinline__ uint32_t Box(int t) const { return group_ * 4 + ((t + rank_) & 3); }
+
   // 64 columns of this warpgroup's half over block b.
   __device__ __forceinline__ void MultiplyValues(uint32_t b, int t, bool accumulate,
                                                  float (&o)[kAccumulators]) {
-    const uint32_t v = ptx::SharedAddress(shared_.block[b]) + (group_ * 4 + t) * kBoxBytes;
+    const uint32_t v = ptx::SharedAddress(shared_.block[b]) + Box(t) * kBoxBytes;
     const uint32_t p = ptx::SharedAddress(shared_.p[b]);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -449,7 +453,7 @@ class LatencyCta {
   }
 
   __device__ __forceinline__ void SendColumns(int t, const float (&o)[kAccumulators]) {
-    const uint32_t column = (group_ * 4 + t) * 64 + warp_ * 16;
+    const uint32_t column = Box(t) * 64 + warp_ * 16;
     const uint32_t to = column / L::kOwnColumns;
     const uint32_t slab = column % L::kOwnColumns / 16;
     const uint32_t bar = ptx::MapToRank(Bar(shared_.all_received), to);

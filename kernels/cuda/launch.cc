@@ -7,6 +7,7 @@
 #include "kernels/cuda/combine.h"
 #include "kernels/cuda/latency.h"
 #include "kernels/cuda/make_arena.h"
+#include "kernels/cuda/narrow.h"
 #include "kernels/cuda/throughput.h"
 
 namespace latentd {
@@ -56,11 +57,13 @@ absl::StatusOr<PlanDevice> PreparePlanDevice(const Arena& arena) {
   device.multiprocessors = static_cast<uint32_t>(multiprocessors);
   device.matrix_kernels = HasMatrixGeometry(arena.geometry, arena.cache);
   device.latency_form = arena.format == RecordFormat::kBf16;
+  device.narrow_form = arena.format == RecordFormat::kFp8;
   if (!device.matrix_kernels) return device;
   LATENTD_RETURN_IF_CUDA_ERROR(PrepareThroughputKernels());
   for (uint32_t size = 1; size <= kMaxClusterSize; ++size) {
     device.active_clusters[size] = static_cast<uint32_t>(MaxActiveThroughputClusters(size));
   }
+  LATENTD_RETURN_IF_CUDA_ERROR(PrepareNarrowKernel());
   LATENTD_RETURN_IF_CUDA_ERROR(PrepareLatencyKernels());
   for (uint32_t k = 0; k < kLatencyKernelCount; ++k) {
     const LatencyShape& shape = kLatencyKernels[k].shape;
@@ -130,12 +133,31 @@ absl::Status UploadedPlan::Upload(const Plan& plan, uint32_t problems, const Are
   work_.pieces = reinterpret_cast<const uint32_t*>(at(pieces));
   work_.bad_rows = reinterpret_cast<uint32_t*>(at(bad_rows_offset_));
 
+  status = MapRows(plan);
+  if (!status.ok()) return status;
   const uint64_t out_bytes = uint64_t{plan.slots()} * arena.geometry.latent_width * sizeof(float);
   status = partials_.Grow(out_bytes + plan.slots() * sizeof(float));
   if (!status.ok()) return status;
   work_.partial_out = reinterpret_cast<float*>(partials_.data());
   work_.partial_lse = reinterpret_cast<float*>(partials_.data() + out_bytes);
   return absl::OkStatus();
+}
+
+// Full tiles whose rows lie one behind the other come by tensor copies, if one map reaches them all.
+absl::Status UploadedPlan::MapRows(const Plan& plan) {
+  constexpr uint64_t kReach = uint64_t{1} << 35;
+  work_.lowest_queries = nullptr;
+  if (form_ != Form::kThroughput) return absl::OkStatus();
+  uintptr_t lowest = UINTPTR_MAX;
+  uintptr_t highest = 0;
+  for (const WorkItem& item : plan.items()) {
+    if (item.queries == nullptr || item.tile.rows != kTileRows) continue;
+    lowest = std::min(lowest, reinterpret_cast<uintptr_t>(item.queries));
+    highest = std::max(highest, reinterpret_cast<uintptr_t>(item.queries));
+  }
+  if (lowest > highest || highest - lowest >= kReach) return absl::OkStatus();
+  work_.lowest_queries = reinterpret_cast<const Bf16*>(lowest);
+  return MakeRowsMap(work_.lowest_queries, rows_map_);
 }
 
 // Everything goes along with the launch; bad rows, which are rare, come straight to host memory.
@@ -187,7 +209,11 @@ absl::Status UploadedPlan::Launch(const Arena& arena, cudaStream_t stream) const
       LATENTD_RETURN_IF_CUDA_ERROR(LaunchSimple(arena, work_, items_, stream));
       break;
     case Form::kThroughput:
-      LATENTD_RETURN_IF_CUDA_ERROR(LaunchThroughput(arena, work_, items_, cluster_size_, stream));
+      LATENTD_RETURN_IF_CUDA_ERROR(
+          LaunchThroughput(arena, rows_map_, work_, items_, cluster_size_, stream));
+      break;
+    case Form::kNarrow:
+      LATENTD_RETURN_IF_CUDA_ERROR(LaunchNarrow(arena, work_, items_, stream));
       break;
     case Form::kLatency:
       LATENTD_RETURN_IF_CUDA_ERROR(LaunchLatency(arena.three_boxes, latency_work_, shape_, stream));

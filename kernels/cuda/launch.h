@@ -40,7 +40,10 @@ class UploadedPlan {
  private:
   absl::Status PrepareLatency(const Plan& plan, bool device_page_tables, cudaStream_t stream);
 
+  absl::Status MapRows(const Plan& plan);
+
   Work work_;
+  CUtensorMap rows_map_ = {};  // if work_.lowest_queries says so
   LatencyWork latency_work_;
   Form form_ = Form::kSimple;
   LatencyShape shape_;

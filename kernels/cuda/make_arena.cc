@@ -15,7 +15,7 @@ using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, 
                                  CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
 // The driver is not linked: a process without one still starts.
-absl::StatusOr<EncodeTiled> FindEncodeTiled() {
+absl::StatusOr<EncodeTiled> FindEncodeTiledNow() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
   const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
@@ -26,6 +26,11 @@ absl::StatusOr<EncodeTiled> FindEncodeTiled() {
                      static_cast<int>(error), ", result ", static_cast<int>(found), ")"));
   }
   return reinterpret_cast<EncodeTiled>(function);
+}
+
+const absl::StatusOr<EncodeTiled>& FindEncodeTiled() {
+  static const absl::StatusOr<EncodeTiled> found = FindEncodeTiledNow();
+  return found;
 }
 
 absl::Status EncodeBoxes(EncodeTiled encode, const CacheView& cache, uint32_t pages,
@@ -61,7 +66,7 @@ absl::StatusOr<Arena> MakeArena(const Geometry& geometry, RecordFormat format,
   arena.format = format;
   arena.geometry = geometry;
   if (format != RecordFormat::kBf16 || !HasMatrixGeometry(geometry, cache)) return arena;
-  const absl::StatusOr<EncodeTiled> encode = FindEncodeTiled();
+  const absl::StatusOr<EncodeTiled>& encode = FindEncodeTiled();
   if (!encode.ok()) return encode.status();
   const auto record_bytes = static_cast<uint32_t>(RecordBytes(geometry, format));
   struct {
@@ -73,6 +78,22 @@ absl::StatusOr<Arena> MakeArena(const Geometry& geometry, RecordFormat format,
     if (!status.ok()) return status;
   }
   return arena;
+}
+
+absl::Status MakeRowsMap(const Bf16* lowest, CUtensorMap& map) {
+  const absl::StatusOr<EncodeTiled>& encode = FindEncodeTiled();
+  if (!encode.ok()) return encode.status();
+  const cuuint64_t dimensions[] = {64, 64, 9, uint64_t{1} << 31};
+  const cuuint64_t strides[] = {1152, 128, 16};
+  const cuuint32_t box[] = {64, 64, 1, 1};
+  const cuuint32_t steps[] = {1, 1, 1, 1};
+  const CUresult result =
+      (*encode)(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<Bf16*>(lowest), dimensions,
+                strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result == CUDA_SUCCESS) return absl::OkStatus();
+  return absl::InternalError(
+      absl::StrCat("cuTensorMapEncodeTiled: error ", static_cast<int>(result), " for rows"));
 }
 
 }  // namespace latentd

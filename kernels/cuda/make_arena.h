@@ -19,6 +19,11 @@ bool HasMatrixGeometry(const Geometry& geometry, const CacheView& cache);
 absl::StatusOr<Arena> MakeArena(const Geometry& geometry, RecordFormat format,
                                 const CacheView& cache, uint32_t pages);
 
+// Rows of queries from `lowest` on as (value in box, row, box, 16 bytes): the last coordinate says
+// where a run of rows begins, up to 32 GiB further on. For copies of one box of 64 rows. REQUIRES:
+// `lowest` 16-byte aligned.
+absl::Status MakeRowsMap(const Bf16* lowest, CUtensorMap& map);
+
 }  // namespace latentd
 
 #endif  // LATENTD_KERNELS_CUDA_MAKE_ARENA_H_

@@ -41,6 +41,7 @@ WorkRow RowOf(const Geometry& geometry, const Problem& problem, uint32_t problem
 // better than another, not a prediction.
 constexpr double kCtaUs = 6.5;          // start, rows, first block, answer
 constexpr double kBlockUs = 1.8;        // 64 rows x 64 tokens
+constexpr double kNarrowBlockUs = 1.2;  // 16 rows x 64 tokens, fp8
 constexpr double kExchangeUs = 1.0;     // a cluster's sum
 constexpr double kExchangeCtaUs = 0.1;  // for each CTA of it
 constexpr double kCombineUs = 2.5;
@@ -69,11 +70,11 @@ void Plan::Build(const Geometry& geometry, std::span<const Problem> problems,
   latency_head_tiles_ = 0;
   cluster_size_ = 1;
   shape_ = {};
-  form_ = device.matrix_kernels ? Form::kThroughput : Form::kSimple;
 
   ListPasses(problems);
   SortPasses();
   MakeTiles(geometry, problems);
+  form_ = ChooseForm(device);
   const Cut cut = ChooseCut(device);
   if (device.matrix_kernels && device.latency_form && PlanLatency(problems, device, cut.us)) {
     MakeLatencyQueries(geometry, problems);
@@ -339,6 +340,15 @@ void Plan::MakeLatencyQueries(const Geometry& geometry, std::span<const Problem>
   }
 }
 
+Form Plan::ChooseForm(const PlanDevice& device) const {
+  if (!device.matrix_kernels) return Form::kSimple;
+  if (!device.narrow_form) return Form::kThroughput;
+  for (const WorkTile& tile : tiles_) {
+    if (tile.rows > kNarrowRows) return Form::kThroughput;
+  }
+  return Form::kNarrow;
+}
+
 // Spreads the tiles' blocks over the device: the size of clusters and the blocks of a CTA that cost
 // least, over a few candidates.
 Plan::Cut Plan::ChooseCut(const PlanDevice& device) const {
@@ -347,88 +357,103 @@ Plan::Cut Plan::ChooseCut(const PlanDevice& device) const {
   Cut best{.cluster_size = 1, .blocks = std::max(longest, 1u)};
   if (tiles_.empty()) return best;
   bool found = false;
-  constexpr uint32_t kSizes[] = {1, 2, 3, 4, 6, 8};
-  constexpr uint32_t kBlocks[] = {1,  2,  3,  4,  5,  6,  8,  10, 12,  14,  16,
-                                  20, 24, 28, 32, 40, 48, 64, 96, 128, 256, 1024};
-  for (const uint32_t size : kSizes) {
-    const uint32_t at_once = form_ == Form::kSimple
-                                 ? (size == 1 ? 8 * device.multiprocessors / kTileRows + 1 : 0)
-                                 : device.active_clusters[size];
-    if (at_once == 0) continue;
+  auto consider = [&](uint32_t size, uint32_t at_once) {
+    constexpr uint32_t kBlocks[] = {1,  2,  3,  4,  5,  6,  8,  10, 12,  14,  16,
+                                    20, 24, 28, 32, 40, 48, 64, 96, 128, 256, 1024};
+    if (at_once == 0) return;
     for (const uint32_t blocks : kBlocks) {
-      uint64_t clusters = 0;
-      uint64_t slots = 0;
-      double busy_us = 0;
-      double longest_us = 0;
-      for (const WorkTile& tile : tiles_) {
-        const uint32_t all = TileBlocks(tile);
-        const uint32_t splits = CeilDiv(all, size * blocks);
-        clusters += splits;
-        if (splits > 1) slots += uint64_t{splits} * tile.rows;
-        const double us = kCtaUs + CeilDiv(CeilDiv(all, splits), size) * kBlockUs +
-                          (size > 1 ? kExchangeUs + size * kExchangeCtaUs : 0.0);
-        busy_us += us * splits;
-        longest_us = std::max(longest_us, us);
-      }
-      // Whole waves while they are few; a stream of clusters when they are many.
-      const double waves = static_cast<double>(CeilDiv(static_cast<uint32_t>(clusters), at_once));
-      const double mean_us = busy_us / static_cast<double>(clusters);
-      const double us =
-          (waves < 4 ? waves * mean_us
-                     : mean_us * static_cast<double>(clusters) / at_once + 0.5 * mean_us) +
-          (longest_us - mean_us) +
-          (slots > 0 ? kCombineUs + static_cast<double>(slots) * kSlotUs : 0.0);
-      if (!found || us < best.us) {
-        found = true;
-        best = {size, blocks, us};
-      }
+      const Cut cut = CutFor(size, blocks, at_once);
+      if (!found || cut.us < best.us) best = cut;
+      found = true;
       if (size * blocks >= longest) break;
     }
+  };
+  switch (form_) {
+    case Form::kSimple:
+      consider(1, 8 * device.multiprocessors / kTileRows + 1);
+      break;
+    case Form::kNarrow:
+      consider(1, device.multiprocessors);
+      break;
+    default:
+      for (const uint32_t size : {1u, 2u, 3u, 4u, 6u, 8u}) {
+        consider(size, device.active_clusters[size]);
+      }
   }
   return best;
 }
 
+// `at_once`: clusters that run at the same time.
+Plan::Cut Plan::CutFor(uint32_t cluster_size, uint32_t blocks, uint32_t at_once) const {
+  const double block_us = form_ == Form::kNarrow ? kNarrowBlockUs : kBlockUs;
+  uint64_t clusters = 0;
+  uint64_t slots = 0;
+  double busy_us = 0;
+  double longest_us = 0;
+  for (const WorkTile& tile : tiles_) {
+    const uint32_t all = TileBlocks(tile);
+    const uint32_t splits = CeilDiv(all, cluster_size * blocks);
+    clusters += splits;
+    if (splits > 1) slots += uint64_t{splits} * tile.rows;
+    const double us = kCtaUs + CeilDiv(CeilDiv(all, splits), cluster_size) * block_us +
+                      (cluster_size > 1 ? kExchangeUs + cluster_size * kExchangeCtaUs : 0.0);
+    busy_us += us * splits;
+    longest_us = std::max(longest_us, us);
+  }
+  // Whole waves while they are few; a stream of clusters when they are many.
+  const double waves = static_cast<double>(CeilDiv(static_cast<uint32_t>(clusters), at_once));
+  const double mean_us = busy_us / static_cast<double>(clusters);
+  const double us =
+      (waves < 4 ? waves * mean_us
+                 : mean_us * static_cast<double>(clusters) / at_once + 0.5 * mean_us) +
+      (longest_us - mean_us) +
+      (slots > 0 ? kCombineUs + static_cast<double>(slots) * kSlotUs : 0.0);
+  return {cluster_size, blocks, us};
+}
+
 void Plan::MakeItems(const Geometry& geometry, const Cut& cut) {
   cluster_size_ = cut.cluster_size;
-  for (uint32_t t = 0; t < tiles_.size(); ++t) {
-    const WorkTile& tile = tiles_[t];
-    const uint32_t blocks = TileBlocks(tile);
-    const uint32_t splits = CeilDiv(blocks, cut.cluster_size * cut.blocks);
-    bool alone = splits == 1;
-    for (uint32_t r = 0; alone && r < tile.rows; ++r) {
-      alone = row_tiles_[batch_row_[tile.first_row + r]] == 1;
-    }
-    bool contiguous = true;
-    for (uint32_t r = 1; contiguous && r < tile.rows; ++r) {
-      contiguous = rows_[tile.first_row + r].query ==
-                   rows_[tile.first_row].query + uint64_t{r} * geometry.row_width();
-    }
-    for (uint32_t s = 0; s < splits; ++s) {
-      const auto at = [&](uint32_t i) {
-        return static_cast<uint32_t>(uint64_t{blocks} * i / splits);
-      };
-      WorkItem& item = items_.emplace_back();
-      item.tile = tile;
-      item.tile_index = t;
-      item.first_block = at(s);
-      item.end_block = at(s + 1);
-      item.first_slot = alone ? kFinal : slots_;
-      item.span_index = tile.first_span;
-      item.block_in_span = item.first_block;
-      while (item.block_in_span >= Blocks(spans_[item.span_index].visible_tokens)) {
-        item.block_in_span -= Blocks(spans_[item.span_index++].visible_tokens);
-      }
-      item.span = spans_[item.span_index];
-      if (contiguous) item.queries = rows_[tile.first_row].query;
-      if (alone) continue;
-      slots_ += tile.rows;
-      for (uint32_t r = 0; r < tile.rows; ++r) ++row_pieces_[batch_row_[tile.first_row + r]];
-    }
-  }
+  for (uint32_t t = 0; t < tiles_.size(); ++t) MakeTileItems(geometry, cut, t);
   // The longest first: the last to start is then short.
-  std::stable_sort(items_.begin(), items_.end(), [](const WorkItem& a, const WorkItem& b) {
-    return a.end_block - a.first_block > b.end_block - b.first_block;
-  });
+  const auto length = [](const WorkItem& item) { return item.end_block - item.first_block; };
+  std::stable_sort(items_.begin(), items_.end(),
+                   [&](const WorkItem& a, const WorkItem& b) { return length(a) > length(b); });
+}
+
+void Plan::MakeTileItems(const Geometry& geometry, const Cut& cut, uint32_t tile_index) {
+  const WorkTile& tile = tiles_[tile_index];
+  const uint32_t blocks = TileBlocks(tile);
+  const uint32_t splits = CeilDiv(blocks, cut.cluster_size * cut.blocks);
+  bool alone = splits == 1;
+  for (uint32_t r = 0; alone && r < tile.rows; ++r) {
+    alone = row_tiles_[batch_row_[tile.first_row + r]] == 1;
+  }
+  bool contiguous = true;
+  for (uint32_t r = 1; contiguous && r < tile.rows; ++r) {
+    contiguous = rows_[tile.first_row + r].query ==
+                 rows_[tile.first_row].query + uint64_t{r} * geometry.row_width();
+  }
+  for (uint32_t s = 0; s < splits; ++s) {
+    const auto at = [&](uint32_t i) {
+      return static_cast<uint32_t>(uint64_t{blocks} * i / splits);
+    };
+    WorkItem& item = items_.emplace_back();
+    item.tile = tile;
+    item.tile_index = tile_index;
+    item.first_block = at(s);
+    item.end_block = at(s + 1);
+    item.first_slot = alone ? kFinal : slots_;
+    item.span_index = tile.first_span;
+    item.block_in_span = item.first_block;
+    while (item.block_in_span >= Blocks(spans_[item.span_index].visible_tokens)) {
+      item.block_in_span -= Blocks(spans_[item.span_index++].visible_tokens);
+    }
+    item.span = spans_[item.span_index];
+    if (contiguous) item.queries = rows_[tile.first_row].query;
+    if (alone) continue;
+    slots_ += tile.rows;
+    for (uint32_t r = 0; r < tile.rows; ++r) ++row_pieces_[batch_row_[tile.first_row + r]];
+  }
 }
 
 // One merge for every row with pieces and for every row that sees nothing.

@@ -41,11 +41,14 @@ struct PlanDevice {
   bool matrix_kernels = true;
   // The latency form reads bf16 records only.
   bool latency_form = true;
+  // The narrow form reads fp8 records only.
+  bool narrow_form = false;
 };
 
 enum class Form : uint8_t {
   kSimple,      // any geometry
   kThroughput,  // 64 rows a CTA or cluster
+  kNarrow,      // 16 rows a CTA
   kLatency,     // a few heads a CTA, one short context: one launch, no merge afterwards
 };
 
@@ -101,8 +104,11 @@ class Plan {
     uint32_t blocks = 1;  // of a CTA
     double us = 0;
   };
+  Form ChooseForm(const PlanDevice& device) const;
   Cut ChooseCut(const PlanDevice& device) const;
+  Cut CutFor(uint32_t cluster_size, uint32_t blocks, uint32_t at_once) const;
   void MakeItems(const Geometry& geometry, const Cut& cut);
+  void MakeTileItems(const Geometry& geometry, const Cut& cut, uint32_t tile_index);
   void MakeMerges(const Geometry& geometry, std::span<const Problem> problems);
   uint32_t TileBlocks(const WorkTile& tile) const;
 

@@ -182,6 +182,10 @@ TEST_CASE("plans of random batches cover every row's tokens exactly once") {
     plan.Build(geometry, views, device);
     REQUIRE(plan.form() == Form::kSimple);
     RequireWhole(geometry, views, plan);
+    device.matrix_kernels = true;
+    device.narrow_form = true;
+    plan.Build(geometry, views, device);
+    RequireWhole(geometry, views, plan);
   }
 }
 
@@ -289,6 +293,27 @@ TEST_CASE("what the latency form cannot do in one wave of clusters goes another 
   REQUIRE(plan.form() == Form::kThroughput);
   REQUIRE(std::count_if(plan.merges().begin(), plan.merges().end(),
                         [](const WorkMerge& m) { return m.pieces == 0; }) == 8);
+}
+
+TEST_CASE("few rows a chunk of fp8 records take the narrow form") {
+  PlanDevice device = Hopper(false);
+  device.narrow_form = true;
+  Batch batch;
+  for (int i = 0; i < 100; ++i) batch.Add(16, 1, {{batch.Chunk(), 8192, 0}});
+  const Plan plan = batch.Build(device);
+  REQUIRE(plan.form() == Form::kNarrow);
+  REQUIRE(plan.cluster_size() == 1);
+  REQUIRE(plan.items().size() == 100);
+
+  SECTION("one long context is spread over the device") {
+    Batch one;
+    one.Add(8, 1, {{one.Chunk(), 65536, 0}});
+    REQUIRE(one.Build(device).items().size() > 60);
+  }
+  SECTION("not if one tile has more rows") {
+    batch.Add(kNarrowRows + 1, 1, {{batch.Chunk(), 64, 0}});
+    REQUIRE(batch.Build(device).form() == Form::kThroughput);
+  }
 }
 
 TEST_CASE("a plan of nothing is empty") {

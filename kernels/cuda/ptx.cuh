@@ -41,6 +41,19 @@ __device__ __forceinline__ float HighBf16(uint32_t packed) {
   return __uint_as_float(packed & 0xffff0000u);
 }
 
+// Two f16 values, `low` in the lower half.
+__device__ __forceinline__ uint32_t PackF16(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+// The two e4m3 values in the lower half of `pair`, as f16: exactly, and a NaN is a NaN.
+__device__ __forceinline__ uint32_t E4m3ToF16(uint32_t pair) {
+  uint32_t halves;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<uint16_t>(pair)));
+  return halves;
+}
+
 // --- Barriers of the CTA ---
 
 // bar.sync / bar.arrive: `id` 1..15 (0 is __syncthreads), `threads` a multiple of 32.
@@ -121,6 +134,36 @@ __device__ __forceinline__ void LoadBoxes(uint32_t destination, const CUtensorMa
       "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%2, %2, %3, %4, %5}], [%6];" ::"r"(destination),
       "l"(map), "r"(0), "r"(first_box), "r"(layer), "r"(page), "r"(bar)
+      : "memory");
+}
+
+// One box of 64 rows, `offset` times 16 bytes from where the map begins (make_arena.h).
+__device__ __forceinline__ void LoadRows(uint32_t destination, const CUtensorMap* map, uint32_t box,
+                                         uint32_t offset, uint32_t bar) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %2, %3, %4}], [%5];" ::"r"(destination),
+      "l"(map), "r"(0), "r"(box), "r"(offset), "r"(bar)
+      : "memory");
+}
+// The same to the same place in every CTA of the cluster that `ranks` has a bit for; each one's
+// mbarrier at `bar` counts the bytes.
+__device__ __forceinline__ void LoadRowsMulticast(uint32_t destination, const CUtensorMap* map,
+                                                  uint32_t box, uint32_t offset, uint32_t bar,
+                                                  uint32_t ranks) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%2, %2, %3, %4}], [%5], %6;" ::"r"(destination),
+      "l"(map), "r"(0), "r"(box), "r"(offset), "r"(bar), "h"(static_cast<uint16_t>(ranks))
+      : "memory");
+}
+// `bytes` contiguous bytes, a multiple of 16, 16-byte aligned on both sides.
+__device__ __forceinline__ void CopyBulk(uint32_t destination, const void* source, uint32_t bytes,
+                                         uint32_t bar) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(destination),
+      "l"(source), "r"(bytes), "r"(bar)
       : "memory");
 }
 

@@ -19,9 +19,9 @@ cudaError_t PrepareThroughputKernels();
 // How many clusters of `cluster_size` CTAs run at the same time.
 int MaxActiveThroughputClusters(uint32_t cluster_size);
 
-// One cluster for each of `items` items.
-cudaError_t LaunchThroughput(const Arena& arena, const Work& work, uint32_t items,
-                             uint32_t cluster_size, cudaStream_t stream);
+// One cluster for each of `items` items. `rows`: see Work::lowest_queries.
+cudaError_t LaunchThroughput(const Arena& arena, const CUtensorMap& rows, const Work& work,
+                             uint32_t items, uint32_t cluster_size, cudaStream_t stream);
 
 }  // namespace latentd
 

@@ -1,5 +1,5 @@
-// The matrix products that the kernels use: D[64][N] (+)= A[64][16] * B[16][N], bf16 in, fp32 out,
-// issued by the four warps of a warpgroup.
+// The matrix products that the kernels use: D[64][N] (+)= A[64][16] * B[16][N], bf16 in (f16 where it
+// says so), fp32 out, issued by the four warps of a warpgroup.
 //
 // Thread t of the group (warp w, lane l) holds of D, for j < N / 8:
 //     d[4j], d[4j + 1]      row 16w + l / 4,      columns 8j + 2 (l % 4) and the next
@@ -40,6 +40,18 @@ __device__ __forceinline__ void Wgmma(float (&d)[8], uint64_t a, uint64_t b, boo
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %10, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7}, "
+      "%8, %9, p, 1, 1, %11, 0;\n}"
+      : LATENTD_D4(0), LATENTD_D4(4)
+      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(kTransposedA));
+}
+
+// f16 in.
+template <int kTransposedA>
+__device__ __forceinline__ void WgmmaF16(float (&d)[8], uint64_t a, uint64_t b, bool accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %10, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 "
       "{%0,%1,%2,%3,%4,%5,%6,%7}, "
       "%8, %9, p, 1, 1, %11, 0;\n}"
       : LATENTD_D4(0), LATENTD_D4(4)

@@ -20,6 +20,8 @@ namespace latentd {
 
 // Rows of a tile of the throughput form: the M of its matrix products.
 inline constexpr uint32_t kTileRows = 64;
+// Of the narrow form, which is for fp8 records.
+inline constexpr uint32_t kNarrowRows = 16;
 // CTAs of a cluster, at most. More than 8 needs cudaFuncAttributeNonPortableClusterSizeAllowed.
 inline constexpr uint32_t kMaxClusterSize = 16;
 inline constexpr uint32_t kFinal = 0xffffffff;
@@ -83,6 +85,8 @@ struct Work {
   float* partial_out = nullptr;      // [slot][latent_width], normalised
   float* partial_lse = nullptr;      // [slot], base 2
   uint32_t* bad_rows = nullptr;      // [problem]: the first row that left fp32, or kNoBadRow
+  // What the rows' tensor map (make_arena.h) counts from; null: there is no such map.
+  const Bf16* lowest_queries = nullptr;
 };
 
 // How the latency form is cut: `heads` rows and up to 64 * `blocks` tokens for each CTA,
