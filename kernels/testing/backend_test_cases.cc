@@ -131,15 +131,15 @@ TEST_CASE("a row whose logits leave fp32 is named and harms no other problem") {
 
 TEST_CASE("several batches are in flight at once and each comes back once") {
   TestStore store(kUsualGeometry, RecordFormat::kBf16, 1, 16, 5);
-  const uint32_t chunk = store.AddChunk(700);
+  const uint32_t chunk = store.AddChunk(300);
   std::vector<TestProblem> problems;
   for (uint64_t i = 0; i < 3; ++i) {
     problems.push_back(
-        OneGroup(store, i == 2 ? 128 : 16, 4, true, {{store.page_ids(chunk), 700, 0}}, i));
+        OneGroup(store, i == 2 ? 128 : 16, 2, true, {{store.page_ids(chunk), 300, 0}}, i));
   }
   for (const auto& over : Tested().configurations) {
     const RunningBackend backend = over(store);
-    for (uint64_t round = 0; round < 10; ++round) {
+    for (uint64_t round = 0; round < 5; ++round) {
       std::vector<Problem> views;
       for (TestProblem& problem : problems) {
         problem.PoisonOutputs(kUsualGeometry);
