@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/cluster/cluster.h"
+#include "tests/cluster/eventually.h"
 #include "tests/cluster/loopback.h"
 #include "tests/cluster/raw_calls.h"
 
@@ -40,6 +41,28 @@ TEST_CASE("every command of latentctl answers as a table and as JSON") {
   CHECK_THAT(status.out, Contains("node-1"));
   const CommandResult nodes = Latentctl(cluster.endpoint(), {"nodes"});
   CHECK_THAT(nodes.out, Contains("node-1") && Contains("node-2"));
+}
+
+TEST_CASE("the nodes of a static list are shown as they are, not as they are listed") {
+  Cluster cluster({.nodes = 2});
+  const auto peer = [&] { return LatentctlJson(cluster.endpoint(), "nodes")["nodes"][1]; };
+  const auto becomes = [&](const char* state) {
+    return Eventually(Scaled(absl::Seconds(20)), [&] { return peer()["state"] == state; });
+  };
+  REQUIRE(becomes("active"));
+  CHECK(peer()["id"] == "node-2");
+  CHECK(peer()["generation"] == LatentctlJson(cluster.node(1).endpoint(), "status")["generation"]);
+  CHECK(peer()["version"] == LatentctlJson(cluster.node(1).endpoint(), "status")["version"]);
+  CHECK(peer()["trouble"] == "");
+  REQUIRE(Latentctl(cluster.node(1).endpoint(), {"drain"}).end.exit_code == 0);
+  REQUIRE(becomes("draining"));
+  cluster.node(1).Kill();
+  REQUIRE(becomes("unreachable"));
+  CHECK(peer()["trouble"] != "");
+  CHECK_THAT(cluster.node(0).Log(), Contains("peer unreachable peer=node-2"));
+  cluster.node(1).Restart();
+  REQUIRE(becomes("active"));
+  CHECK_THAT(cluster.node(0).Log(), Contains("peer restarted peer=node-2"));
 }
 
 TEST_CASE("latentctl shows what a daemon holds") {
