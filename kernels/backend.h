@@ -19,7 +19,8 @@ struct BatchResult {
   // message names the row); that problem's outputs are then unspecified, the batch's other problems
   // are unharmed. INTERNAL: the device has failed, for good.
   std::vector<absl::Status> statuses;
-  uint64_t compute_ns = 0;  // from the start of the batch's first tile to the end of its last
+  // From the start of the batch's first tile, or of its launch on a device, to the end of its last.
+  uint64_t compute_ns = 0;
 };
 
 // `Backend` computes batches of problems over one store's records. Problems of a batch that attend

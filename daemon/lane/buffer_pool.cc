@@ -16,7 +16,7 @@ constexpr size_t kSmallest = 4096;
 BufferMemory HostBufferMemory() {
   return {
       .allocate = [](size_t bytes) { return std::aligned_alloc(BufferPool::kAlignment, bytes); },
-      .free = [](void* data) { std::free(data); }};
+      .free = [](void* data, size_t) { std::free(data); }};
 }
 
 BufferPool::Buffer& BufferPool::Buffer::operator=(Buffer&& other) noexcept {
@@ -37,8 +37,8 @@ void BufferPool::Buffer::Reset() {
 }
 
 BufferPool::~BufferPool() {
-  for (const auto& buffers : kept_) {
-    for (std::byte* data : buffers) memory_.free(data);
+  for (int size_class = 0; size_class < kClasses; ++size_class) {
+    for (std::byte* data : kept_[size_class]) memory_.free(data, size_t{1} << size_class);
   }
 }
 
@@ -67,7 +67,7 @@ void BufferPool::PutBack(std::byte* data, int size_class) {
   const uint64_t bytes = uint64_t{1} << size_class;
   lent_bytes_ -= bytes;
   if (kept_bytes_ + bytes > max_kept_bytes_) {
-    memory_.free(data);
+    memory_.free(data, bytes);
     return;
   }
   kept_bytes_ += bytes;

@@ -20,7 +20,7 @@ namespace latentd {
 // Where a pool's memory comes from, aligned to BufferPool::kAlignment; null when there is none.
 struct BufferMemory {
   std::function<void*(size_t bytes)> allocate;
-  std::function<void(void*)> free;
+  std::function<void(void*, size_t bytes)> free;
 };
 BufferMemory HostBufferMemory();
 

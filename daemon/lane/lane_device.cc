@@ -1,7 +1,11 @@
 #include "daemon/lane/lane_device.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -17,6 +21,47 @@ namespace {
 // The host prepares one batch while the device computes another; a third would only close batches
 // early.
 constexpr int kCudaInFlight = 2;
+
+// Pinned memory in one piece, cut up as buffers are asked for: each piece of its own would cost the
+// lane a millisecond when load grows. Beyond that piece they are taken one by one.
+class PinnedBuffers {
+ public:
+  static constexpr size_t kSlabBytes = size_t{64} << 20;
+
+  explicit PinnedBuffers(int device) : device_(device) {}
+  ~PinnedBuffers() { FreePinned(slab_); }
+  PinnedBuffers(const PinnedBuffers&) = delete;
+  PinnedBuffers& operator=(const PinnedBuffers&) = delete;
+
+  void TakeSlab() { slab_ = static_cast<std::byte*>(AllocatePinned(device_, kSlabBytes)); }
+
+  void* Allocate(size_t bytes) {
+    std::vector<void*>& freed = freed_[bytes];
+    if (!freed.empty()) {
+      void* memory = freed.back();
+      freed.pop_back();
+      return memory;
+    }
+    if (slab_ == nullptr || kSlabBytes - used_ < bytes) return AllocatePinned(device_, bytes);
+    used_ += bytes;
+    return slab_ + used_ - bytes;
+  }
+
+  void Free(void* memory, size_t bytes) {
+    const auto* at = static_cast<std::byte*>(memory);
+    if (slab_ != nullptr && at >= slab_ && at < slab_ + kSlabBytes) {
+      freed_[bytes].push_back(memory);
+    } else {
+      FreePinned(memory);
+    }
+  }
+
+ private:
+  const int device_;
+  std::byte* slab_ = nullptr;
+  size_t used_ = 0;
+  absl::flat_hash_map<size_t, std::vector<void*>> freed_;  // by size, of the slab
+};
 
 LaneDevice OfCpu(const LaneOptions& options) {
   LaneDevice device;
@@ -40,10 +85,13 @@ LaneDevice OfCpu(const LaneOptions& options) {
 LaneDevice OfCuda(const LaneOptions& options, int index) {
   LaneDevice device;
   device.allocate_records = [index](uint64_t bytes) { return MakeCudaRecordMemory(index, bytes); };
-  device.payloads = {.allocate = [index](size_t bytes) { return AllocatePinned(index, bytes); },
-                     .free = FreePinned};
+  const auto buffers = std::make_shared<PinnedBuffers>(index);
+  device.payloads = {
+      .allocate = [buffers](size_t bytes) { return buffers->Allocate(bytes); },
+      .free = [buffers](void* memory, size_t bytes) { buffers->Free(memory, bytes); }};
   device.rows_in_payloads = true;
-  device.make_backend = [options, index](const CacheView& cache, uint32_t pages) {
+  device.make_backend = [options, index, buffers](const CacheView& cache, uint32_t pages) {
+    buffers->TakeSlab();
     return MakeCudaBackend({.device = index,
                             .geometry = options.layout.geometry(),
                             .format = options.layout.record_format,

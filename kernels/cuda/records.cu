@@ -1,5 +1,6 @@
 #include <cuda_fp8.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cuda/records.h"
@@ -36,23 +37,51 @@ __device__ void CopyPart(std::byte* to, const std::byte* from, uint32_t bytes) {
   }
 }
 
-// One CTA for each part of kCopyPartBytes of a run.
-__global__ void __launch_bounds__(kCopyThreads)
-    CopyRunsKernel(std::byte* to, const std::byte* from, const CopyRun* runs) {
-  const CopyRun run = runs[blockIdx.x];
-  const uint32_t done = blockIdx.y * kCopyPartBytes;
-  if (done >= run.bytes) return;
-  to += run.to + done;
-  from += run.from + done;
-  const uint32_t bytes = min(run.bytes - done, kCopyPartBytes);
-  const auto misaligned =
-      reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from) | bytes;
-  if (misaligned % sizeof(uint4) == 0) {
-    CopyPart<uint4>(to, from, bytes);
+// One CTA for each part of kCopyPartBytes of a run; no part, no work. Addresses are numbers until the
+// end: to the compiler an offset from a null pointer is a fault.
+__device__ void CopyRunPart(uintptr_t to, uintptr_t from, const CopyRun& run) {
+  const uint32_t begin = blockIdx.y * kCopyPartBytes;
+  if (begin >= run.bytes) return;
+  to += run.to + begin;
+  from += run.from + begin;
+  const uint32_t bytes = min(run.bytes - begin, kCopyPartBytes);
+  auto* target = reinterpret_cast<std::byte*>(to);
+  const auto* source = reinterpret_cast<const std::byte*>(from);
+  if ((to | from | bytes) % sizeof(uint4) == 0) {
+    CopyPart<uint4>(target, source, bytes);
   } else {
     // Records of unusual widths.
-    CopyPart<std::byte>(to, from, bytes);
+    CopyPart<std::byte>(target, source, bytes);
   }
+}
+
+// To be called by all of a CTA once it has copied.
+__device__ void TellDone(const CopyDone& done) {
+  if (done.done == nullptr) return;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  __threadfence_system();
+  const uint32_t ctas = gridDim.x * gridDim.y;
+  if (atomicAdd(done.arrivals, 1) != ctas - 1) return;
+  *done.arrivals = 0;
+  __threadfence_system();
+  *static_cast<volatile uint32_t*>(done.done) = done.ticket;
+}
+
+__global__ void __launch_bounds__(kCopyThreads)
+    CopyRunsKernel(std::byte* to, const std::byte* from, const CopyRun* runs, const CopyDone done) {
+  CopyRunPart(reinterpret_cast<uintptr_t>(to), reinterpret_cast<uintptr_t>(from), runs[blockIdx.x]);
+  TellDone(done);
+}
+
+struct FewCopyRuns {
+  CopyRun run[kFewCopyRuns];
+};
+
+__global__ void __launch_bounds__(kCopyThreads)
+    FewCopyRunsKernel(const __grid_constant__ FewCopyRuns runs, const CopyDone done) {
+  CopyRunPart(0, 0, runs.run[blockIdx.x]);
+  TellDone(done);
 }
 
 // --- Quantiser ---
@@ -141,12 +170,28 @@ __global__ void __launch_bounds__(kWarps* kLanes)
   if (__any_sync(kFullWarp, bad) && lane == 0) atomicMin(first, index);
 }
 
+dim3 CopyGrid(uint32_t runs, uint32_t max_bytes) {
+  return dim3(runs, (max_bytes + kCopyPartBytes - 1) / kCopyPartBytes);
+}
+
 }  // namespace
 
 cudaError_t LaunchCopyRuns(std::byte* to, const std::byte* from, const CopyRun* runs,
-                           uint32_t count, uint32_t max_bytes, cudaStream_t stream) {
-  const dim3 grid(count, (max_bytes + kCopyPartBytes - 1) / kCopyPartBytes);
-  CopyRunsKernel<<<grid, kCopyThreads, 0, stream>>>(to, from, runs);
+                           uint32_t count, uint32_t max_bytes, const CopyDone& done,
+                           cudaStream_t stream) {
+  CopyRunsKernel<<<CopyGrid(count, max_bytes), kCopyThreads, 0, stream>>>(to, from, runs, done);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchFewCopyRuns(const CopyRun* runs, uint32_t count, const CopyDone& done,
+                              cudaStream_t stream) {
+  FewCopyRuns few;
+  uint32_t max_bytes = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    few.run[i] = runs[i];
+    max_bytes = std::max(max_bytes, runs[i].bytes);
+  }
+  FewCopyRunsKernel<<<CopyGrid(count, max_bytes), kCopyThreads, 0, stream>>>(few, done);
   return cudaGetLastError();
 }
 

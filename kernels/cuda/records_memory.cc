@@ -201,7 +201,7 @@ class CudaRecordMemory : public RecordMemory {
 
   absl::Status Launch(Slice& slice, std::byte* to, const std::byte* from) {
     const cudaError_t error =
-        LaunchCopyRuns(to, from, slice.runs(), slice.count, slice.max_bytes, stream_);
+        LaunchCopyRuns(to, from, slice.runs(), slice.count, slice.max_bytes, {}, stream_);
     if (error != cudaSuccess) return CudaStatus(error, "launching a copy of records");
     return slice.Record(stream_);
   }
