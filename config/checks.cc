@@ -1,6 +1,7 @@
 #include "config/checks.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <map>
 #include <set>
 #include <string>
@@ -14,7 +15,13 @@
 namespace latentd {
 namespace {
 
+bool AreKnown(const Findings& findings, std::initializer_list<const char*> paths) {
+  return std::all_of(paths.begin(), paths.end(),
+                     [&](const char* path) { return findings.IsKnown(path); });
+}
+
 void CheckGeometry(const Config& config, Findings& findings) {
+  if (!AreKnown(findings, {"model", "record"})) return;
   const Geometry geometry = LayoutOf(config).geometry();
   if (absl::Status widths = ValidateGeometry(geometry, RecordFormat::kBf16); !widths.ok()) {
     findings.AddFaultAt("model.rope", std::string(widths.message()));
@@ -24,17 +31,18 @@ void CheckGeometry(const Config& config, Findings& findings) {
 }
 
 void CheckLanes(const Config& config, Findings& findings) {
-  const uint64_t page_bytes = LayoutOf(config).page_bytes();
+  const bool layout_known = AreKnown(findings, {"model", "record"});
+  const uint64_t page_bytes = layout_known ? LayoutOf(config).page_bytes() : 0;
   std::map<std::string, size_t> lane_of_cuda_device;
   for (size_t i = 0; i < config.data.lanes.size(); ++i) {
     const LaneConfig& lane = config.data.lanes[i];
     const std::string path = ElementPath("data.lanes", i);
-    if (lane.cache_bytes < page_bytes) {
+    if (lane.cache_bytes < page_bytes && findings.IsKnown(path + ".cache")) {
       findings.AddFaultAt(path + ".cache",
                           absl::StrCat("too small for one page, which takes ", page_bytes,
                                        " bytes of this model in this record format"));
     }
-    if (lane.device.kind == DeviceKind::kCuda) {
+    if (lane.device.kind == DeviceKind::kCuda && findings.IsKnown(path + ".device")) {
       const std::string device = ToString(lane.device);
       const auto [other, fresh] = lane_of_cuda_device.emplace(device, i);
       if (!fresh) {
@@ -50,12 +58,15 @@ void CheckLanes(const Config& config, Findings& findings) {
 }
 
 void CheckLimits(const LimitsConfig& limits, Findings& findings) {
-  if (limits.inflight_per_session > limits.inflight_per_lane) {
+  if (limits.inflight_per_session > limits.inflight_per_lane &&
+      AreKnown(findings, {"data.limits.inflight_per_session", "data.limits.inflight_per_lane"})) {
     findings.AddFaultAt("data.limits.inflight_per_session",
                         absl::StrCat(limits.inflight_per_session, " is more than the ",
                                      limits.inflight_per_lane, " of inflight_per_lane"));
   }
-  if (limits.inflight_bytes_per_session > limits.inflight_bytes_per_lane) {
+  if (limits.inflight_bytes_per_session > limits.inflight_bytes_per_lane &&
+      AreKnown(findings,
+               {"data.limits.inflight_bytes_per_session", "data.limits.inflight_bytes_per_lane"})) {
     findings.AddFaultAt(
         "data.limits.inflight_bytes_per_session",
         absl::StrCat(limits.inflight_bytes_per_session, " bytes are more than the ",
@@ -63,52 +74,77 @@ void CheckLimits(const LimitsConfig& limits, Findings& findings) {
   }
 }
 
-void CheckPeers(const Config& config, Findings& findings) {
-  const std::vector<PeerConfig>& peers = config.membership.peers;
+// Whether the value of `key` of the peer at `path` may be compared with others.
+bool PeerKnows(const Findings& findings, const std::string& path, const char* key) {
+  return findings.IsKnown(JoinPath(path, key));
+}
+
+// Told apart by id and address, and all weigh or none.
+void CheckPeersAmongThemselves(const std::vector<PeerConfig>& peers, Findings& findings) {
   std::map<std::string, size_t> peer_of_id;
   std::map<std::string, size_t> peer_of_address;
+  const bool first_weighs_known =
+      PeerKnows(findings, ElementPath("membership.peers", 0), "capacity");
   for (size_t i = 0; i < peers.size(); ++i) {
     const std::string path = ElementPath("membership.peers", i);
-    const auto [same_id, fresh_id] = peer_of_id.emplace(peers[i].id, i);
-    if (!fresh_id) {
-      findings.AddFaultAt(path + ".id", absl::StrCat("'", peers[i].id, "' is membership.peers[",
-                                                     same_id->second, "] already"));
+    if (PeerKnows(findings, path, "id")) {
+      if (const auto [same, fresh] = peer_of_id.emplace(peers[i].id, i); !fresh) {
+        findings.AddFaultAt(path + ".id", absl::StrCat("'", peers[i].id, "' is membership.peers[",
+                                                       same->second, "] already"));
+      }
     }
-    const auto [same_address, fresh_address] = peer_of_address.emplace(peers[i].control_address, i);
-    if (!fresh_address) {
-      findings.AddFaultAt(path + ".control",
-                          absl::StrCat("'", peers[i].control_address, "' is membership.peers[",
-                                       same_address->second, "] already"));
+    if (PeerKnows(findings, path, "control")) {
+      if (const auto [same, fresh] = peer_of_address.emplace(peers[i].control_address, i); !fresh) {
+        findings.AddFaultAt(path + ".control",
+                            absl::StrCat("'", peers[i].control_address, "' is membership.peers[",
+                                         same->second, "] already"));
+      }
     }
-    if ((peers[i].capacity_bytes == 0) != (peers[0].capacity_bytes == 0)) {
+    if (first_weighs_known && PeerKnows(findings, path, "capacity") &&
+        (peers[i].capacity_bytes == 0) != (peers[0].capacity_bytes == 0)) {
       findings.AddFaultAt(path + ".capacity", "must be given for all peers or for none");
     }
   }
-  if (peers.empty()) return;
-  const auto self = peer_of_id.find(config.node.id);
-  if (self == peer_of_id.end()) {
+}
+
+// This node is one of them, under its own address.
+void CheckSelfAmongPeers(const Config& config, Findings& findings) {
+  const std::vector<PeerConfig>& peers = config.membership.peers;
+  if (!AreKnown(findings, {"node.id"})) return;
+  size_t self = 0;
+  while (self < peers.size() && peers[self].id != config.node.id) ++self;
+  if (self == peers.size()) {
+    if (!findings.IsKnown("membership.peers")) return;
     findings.AddFaultAt("membership.peers",
                         absl::StrCat("this node, '", config.node.id, "', is not among them"));
     return;
   }
+  const std::string path = ElementPath("membership.peers", self);
+  if (!AreKnown(findings, {"node.advertise", "control.listen"})) return;
+  if (!PeerKnows(findings, path, "control")) return;
   const absl::StatusOr<HostPort> listen = ParseHostPort(config.control.listen);
   const std::string advertised = AdvertisedControlAddress(config);
-  const std::string& listed = peers[self->second].control_address;
+  const std::string& listed = peers[self].control_address;
   if (listen.ok() && listen->port != 0 && listed != advertised) {
-    findings.AddFaultAt(ElementPath("membership.peers", self->second) + ".control",
+    findings.AddFaultAt(path + ".control",
                         absl::StrCat("'", listed, "' is not this node's own '", advertised,
                                      "', node.advertise with the port of control.listen"));
   }
 }
 
 void CheckMembership(const Config& config, Findings& findings) {
+  if (!findings.IsKnown("membership.backend")) return;
   if (config.membership.backend == MembershipBackend::kEtcd) {
     findings.AddFaultAt("membership.backend",
                         "etcd membership is not in this version; list the nodes in "
                         "membership.peers with backend static");
     return;
   }
-  CheckPeers(config, findings);
+  if (!config.membership.peers.empty()) {
+    CheckPeersAmongThemselves(config.membership.peers, findings);
+    CheckSelfAmongPeers(config, findings);
+  }
+  if (!AreKnown(findings, {"replicas", "membership.peers"})) return;
   const size_t nodes = std::max<size_t>(1, config.membership.peers.size());
   if (config.replicas > nodes) {
     findings.AddFaultAt("replicas", absl::StrCat(config.replicas, " replicas, but only ", nodes,
@@ -117,6 +153,7 @@ void CheckMembership(const Config& config, Findings& findings) {
 }
 
 void CheckAddresses(const Config& config, Findings& findings) {
+  if (!AreKnown(findings, {"control.listen", "metrics.listen"})) return;
   const absl::StatusOr<HostPort> control = ParseHostPort(config.control.listen);
   const absl::StatusOr<HostPort> metrics = ParseHostPort(config.metrics.listen);
   if (!control.ok() || !metrics.ok()) return;  // metrics are off
@@ -136,12 +173,14 @@ void CheckConfig(const Config& config, Findings& findings) {
   CheckMembership(config, findings);
   CheckAddresses(config, findings);
   const LivenessConfig& liveness = config.data.liveness;
-  if (liveness.dead_ms < 2 * liveness.ping_ms) {
+  if (liveness.dead_ms < 2 * liveness.ping_ms &&
+      AreKnown(findings, {"data.liveness.dead_ms", "data.liveness.ping_ms"})) {
     findings.AddFaultAt(
         "data.liveness.dead_ms",
         absl::StrCat(liveness.dead_ms, " is less than twice ping_ms, which is ", liveness.ping_ms));
   }
-  if (config.store.low_watermark >= config.store.high_watermark) {
+  if (config.store.low_watermark >= config.store.high_watermark &&
+      AreKnown(findings, {"store.low_watermark", "store.high_watermark"})) {
     findings.AddFaultAt("store.low_watermark",
                         absl::StrCat(config.store.low_watermark, " is not below high_watermark, ",
                                      config.store.high_watermark));

@@ -10,7 +10,7 @@
 namespace latentd {
 
 // REQUIRES: every value of `config` is within its own bounds; `findings` knows where the values
-// stood.
+// stood and which are not known, which no check then goes by.
 void CheckConfig(const Config& config, Findings& findings);
 
 }  // namespace latentd

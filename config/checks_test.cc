@@ -128,9 +128,31 @@ TEST_CASE("control plane and metrics do not share a port") {
   CHECK(FaultsWith("control: { listen: 127.0.0.1:0 }\nmetrics: { listen: 127.0.0.1:0 }\n") == "");
 }
 
-TEST_CASE("relations are judged only between values that are right each by themselves") {
+TEST_CASE("relations are judged only between values that are known") {
+  CHECK(FaultsWith("store: { low_watermark: 1, high_watermark: 2 }\n") ==
+        "f:4:44: store.high_watermark: '2' is out of range: it must be 0.01 to 1\n");
+  CHECK(FaultsWith("replicas: 2\nmembership: { peers: { id: a } }\n") ==
+        "f:5:22: membership.peers: is a map, not a list\n");
+  CHECK(FaultsWithData("data: { lanes: [{ device: cpu, cachee: 1GiB }] }\n") ==
+        "f:3:17: data.lanes[0].cache is missing\n"
+        "f:3:32: unknown key 'cachee' in data.lanes[0] (did you mean 'cache'?)\n");
+}
+
+TEST_CASE("one value that is wrong hides no fault of others") {
   CHECK(FaultsWith("replicas: 2\nstore: { high_watermark: 2 }\n") ==
+        "f:4:11: replicas: 2 replicas, but only 1 node\n"
         "f:5:26: store.high_watermark: '2' is out of range: it must be 0.01 to 1\n");
+  CHECK(FaultsWith("recrod: fp8\nreplicas: 2\n") ==
+        "f:4:1: unknown key 'recrod' (did you mean 'record'?)\n"
+        "f:5:11: replicas: 2 replicas, but only 1 node\n");
+  CHECK(FaultsWith("membership:\n"                                  // 4
+                   "  peers:\n"                                     // 5
+                   "    - { id: a, control: \"10.0.0.1:7400\" }\n"  // 6
+                   "    - { id: b, control: \"10.0.0.2:port\" }\n"  // 7
+                   "    - { id: b, control: \"10.0.0.1:7400\" }\n")
+            .find("f:8:13: membership.peers[2].id: 'b' is membership.peers[1] already\n"
+                  "f:8:25: membership.peers[2].control: '10.0.0.1:7400' is membership.peers[0] "
+                  "already\n") != std::string::npos);
 }
 
 }  // namespace

@@ -6,6 +6,17 @@
 #include "absl/strings/str_cat.h"
 
 namespace latentd {
+namespace {
+
+// Whether `path` is `enclosing` or in it. The empty path is the whole file.
+bool IsWithin(std::string_view path, std::string_view enclosing) {
+  if (enclosing.empty()) return true;
+  if (path.substr(0, enclosing.size()) != enclosing) return false;
+  return path.size() == enclosing.size() || path[enclosing.size()] == '.' ||
+         path[enclosing.size()] == '[';
+}
+
+}  // namespace
 
 std::optional<std::string> Findings::KnownPathOf(std::string_view name) const {
   std::optional<std::string> found;
@@ -20,6 +31,17 @@ std::optional<std::string> Findings::KnownPathOf(std::string_view name) const {
 void Findings::AddFault(Position position, std::string message) {
   if (end_ && position.line > end_->line) position = *end_;
   faults_.push_back({file_, position.line, position.column, std::move(message)});
+}
+
+void Findings::AddFaultOf(const std::string& path, Position position, std::string message) {
+  unknown_.insert(path);
+  AddFault(position, std::move(message));
+}
+
+bool Findings::IsKnown(const std::string& path) const {
+  return std::none_of(unknown_.begin(), unknown_.end(), [&](const std::string& unknown) {
+    return IsWithin(unknown, path) || IsWithin(path, unknown);
+  });
 }
 
 void Findings::AddFaultAt(const std::string& path, std::string_view message) {

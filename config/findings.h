@@ -7,6 +7,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -35,6 +36,12 @@ class Findings {
   void SetEnd(Position end) { end_ = end; }
 
   void AddFault(Position position, std::string message);
+  // A fault that leaves the value at `path` unknown.
+  void AddFaultOf(const std::string& path, Position position, std::string message);
+
+  // Whether the value at `path` is what the file says, or the default of a key that it leaves out.
+  // A check that needs a value which is not known would find faults that are not there.
+  bool IsKnown(const std::string& path) const;
 
   // Remembers where the value of a key stands. Paths are like "data.lanes[0].cache".
   void NotePosition(const std::string& path, Position position) { positions_[path] = position; }
@@ -53,6 +60,7 @@ class Findings {
   std::vector<std::string> known_paths_;
   std::optional<Position> end_;
   std::map<std::string, Position> positions_;
+  std::set<std::string> unknown_;  // paths
   std::vector<ConfigFault> faults_;
 };
 

@@ -30,16 +30,20 @@ absl::Status WrongKind(const YAML::Node& node, std::string_view wanted) {
       absl::StrCat("is ", std::string(KindName(node)), ", not ", std::string(wanted)));
 }
 
-std::string UnknownKey(const std::string& path, const std::string& name,
-                       const std::vector<std::string>& siblings, const Findings& findings) {
-  std::string message =
+void AddUnknownKey(const std::string& path, const std::string& name,
+                   const std::vector<std::string>& siblings, Position position,
+                   Findings& findings) {
+  const std::string message =
       absl::StrCat("unknown key '", name, "'", path.empty() ? "" : absl::StrCat(" in ", path));
   if (const std::optional<std::string> sibling = Nearest(name, siblings)) {
-    absl::StrAppend(&message, " (did you mean '", *sibling, "'?)");
+    findings.AddFaultOf(JoinPath(path, *sibling), position,
+                        absl::StrCat(message, " (did you mean '", *sibling, "'?)"));
   } else if (const std::optional<std::string> elsewhere = findings.KnownPathOf(name)) {
-    absl::StrAppend(&message, " (did you mean ", *elsewhere, "?)");
+    findings.AddFaultOf(*elsewhere, position,
+                        absl::StrCat(message, " (did you mean ", *elsewhere, "?)"));
+  } else {
+    findings.AddFault(position, message);
   }
-  return message;
 }
 
 }  // namespace
@@ -61,15 +65,16 @@ std::string ElementPath(const std::string& path, size_t index) {
 std::optional<std::string> ReadScalarText(const YAML::Node& value, const std::string& path,
                                           bool quotes_allowed, Findings& findings) {
   if (!value.IsScalar()) {
-    findings.AddFault(
-        PositionOf(value),
+    findings.AddFaultOf(
+        path, PositionOf(value),
         absl::StrCat(NameOf(path), ": ", WrongKind(value, "a single value").message()));
     return std::nullopt;
   }
   // yaml-cpp tags plain scalars "?" and quoted ones "!".
   if (!quotes_allowed && value.Tag() == "!") {
-    findings.AddFault(PositionOf(value), absl::StrCat(path, ": '", value.Scalar(),
-                                                      "' is in quotes: write it without"));
+    findings.AddFaultOf(
+        path, PositionOf(value),
+        absl::StrCat(path, ": '", value.Scalar(), "' is in quotes: write it without"));
     return std::nullopt;
   }
   return value.Scalar();
@@ -86,7 +91,7 @@ std::optional<std::vector<YAML::Node>> ReadElements(const YAML::Node& value,
         absl::StrCat("has ", value.size(), " elements; it must have ", min, " to ", max));
   }
   if (!fault.ok()) {
-    findings.AddFault(PositionOf(value), absl::StrCat(path, ": ", fault.message()));
+    findings.AddFaultOf(path, PositionOf(value), absl::StrCat(path, ": ", fault.message()));
     return std::nullopt;
   }
   return std::vector<YAML::Node>(value.begin(), value.end());
@@ -97,8 +102,9 @@ std::map<std::string, YAML::Node> ReadEntries(
     const std::vector<std::pair<std::string, Presence>>& known, Findings& findings) {
   std::map<std::string, YAML::Node> entries;
   if (!value.IsMap()) {
-    findings.AddFault(PositionOf(value), absl::StrCat(NameOf(path), ": ",
-                                                      WrongKind(value, "a map of keys").message()));
+    findings.AddFaultOf(
+        path, PositionOf(value),
+        absl::StrCat(NameOf(path), ": ", WrongKind(value, "a map of keys").message()));
     return entries;
   }
   std::vector<std::string> names;
@@ -114,10 +120,11 @@ std::map<std::string, YAML::Node> ReadEntries(
     const std::string& name = entry.first.Scalar();
     const auto [first, fresh] = first_line.emplace(name, position.line);
     if (!fresh) {
-      findings.AddFault(position, absl::StrCat("duplicate key '", JoinPath(path, name),
-                                               "', first on line ", first->second));
+      findings.AddFaultOf(JoinPath(path, name), position,
+                          absl::StrCat("duplicate key '", JoinPath(path, name), "', first on line ",
+                                       first->second));
     } else if (std::find(names.begin(), names.end(), name) == names.end()) {
-      findings.AddFault(position, UnknownKey(path, name, names, findings));
+      AddUnknownKey(path, name, names, position, findings);
     } else {
       findings.NotePosition(JoinPath(path, name), PositionOf(entry.second));
       entries.emplace(name, entry.second);
@@ -125,7 +132,8 @@ std::map<std::string, YAML::Node> ReadEntries(
   }
   for (const auto& [name, presence] : known) {
     if (presence == Presence::kRequired && !entries.contains(name)) {
-      findings.AddFault(PositionOf(value), absl::StrCat(JoinPath(path, name), " is missing"));
+      findings.AddFaultOf(JoinPath(path, name), PositionOf(value),
+                          absl::StrCat(JoinPath(path, name), " is missing"));
     }
   }
   return entries;

@@ -61,7 +61,7 @@ std::optional<std::vector<YAML::Node>> ReadElements(const YAML::Node& value,
                                                     Findings& findings);
 
 // The entries of a map by key, with their positions noted. Faults: not a map; keys that are
-// repeated, not known or, if required, missing.
+// repeated, not known or, if required, missing. What a misspelt key may have meant is not known.
 std::map<std::string, YAML::Node> ReadEntries(
     const YAML::Node& value, const std::string& path,
     const std::vector<std::pair<std::string, Presence>>& known, Findings& findings);
@@ -76,7 +76,7 @@ std::optional<V> ReadScalar(const YAML::Node& value, const std::string& path, co
   if (!text) return std::nullopt;
   absl::StatusOr<V> parsed = codec.parse(*text);
   if (parsed.ok()) return *std::move(parsed);
-  findings.AddFault(PositionOf(value), absl::StrCat(path, ": ", parsed.status().message()));
+  findings.AddFaultOf(path, PositionOf(value), absl::StrCat(path, ": ", parsed.status().message()));
   return std::nullopt;
 }
 

@@ -68,8 +68,7 @@ Config ReadConfig(const std::string& text, Findings& findings) {
     return config;
   }
   ReadMap(document, "", ConfigSchema(), config, findings);
-  // Between values of which some are wrong, checks would find faults that are not there.
-  if (findings.ok()) CheckConfig(config, findings);
+  CheckConfig(config, findings);
   return config;
 }
 
