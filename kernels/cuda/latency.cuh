@@ -20,10 +20,17 @@
 //      merges all, in their order
 // Senders write in the order of their registers and complete the receiver's mbarrier by bytes; a
 // receiver that has all bytes may leave, so there is no barrier at the end.
+//
+// Files: latency_cta.cuh (shared memory and state), latency_answer.cuh (5 and 6), this one the rest.
 #ifndef LATENTD_KERNELS_CUDA_LATENCY_CUH_
 #define LATENTD_KERNELS_CUDA_LATENCY_CUH_
 
+#include <cmath>
+#include <cstdint>
+
 #include "kernels/cuda/blocks.cuh"
+#include "kernels/cuda/latency_answer.cuh"
+#include "kernels/cuda/latency_cta.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/row_output.cuh"
 #include "kernels/cuda/wgmma.cuh"
@@ -31,96 +38,35 @@
 
 namespace latentd {
 
-inline constexpr int kLatencyMathThreads = 256;
-inline constexpr int kLatencyThreads = kLatencyMathThreads + 32;
-
 template <int kHeads, int kCluster, int kBlocks>
-struct Latency {
-  static constexpr int kParts = 3;  // of a block, three boxes each
-  static constexpr uint32_t kPartBytes = 3 * kBoxBytes;
-  static constexpr uint32_t kRowBoxBytes = kHeads * 128;
-  // Columns that one CTA finishes, in slabs of the 16 that a warp's fragment spans.
-  static constexpr int kOwnColumns = kLatentWidth / kCluster;
-  static constexpr int kSlabs = kOwnColumns / 16;
-  static constexpr uint32_t kSlabBytes = kHeads / 8 * 32 * 8;
-  static constexpr uint32_t kSourceBytes = kSlabs * kSlabBytes;
-  // Fragments of four values (two columns eight apart, two heads) that a CTA finishes.
-  static constexpr int kFragments = kSlabs * (kHeads / 8) * 32;
-
-  struct alignas(1024) Shared {
-    std::byte block[kBlocks][kBlockBytes];
-    std::byte q[kBoxes * kRowBoxBytes];
-    std::byte received[kCluster * kSourceBytes];
-    std::byte p[kBlocks][kHeads * 128];
-    float4 statistics[kCluster][kHeads / 2];  // (max, sum) of two heads, by rank
-    float2 weights[kCluster][kHeads / 2];     // how much each rank's columns count
-    float2 lse[kHeads / 2];                   // base 2, of the cluster
-    int max[kBlocks][kHeads];                 // ordered as integers: see OrderedBits
-    float sum[kBlocks][4][kHeads];            // by warp
-    uint64_t loaded[kBlocks][kParts];
-    uint64_t all_received;
-    uint64_t all_statistics;
-    uint32_t last;
-  };
-};
-
-// Floats as integers of the same order, for atomicMax.
-__device__ __forceinline__ int OrderedBits(float x) {
-  const int bits = __float_as_int(x);
-  return bits >= 0 ? bits : bits ^ 0x7fffffff;
-}
-__device__ __forceinline__ float FromOrderedBits(int bits) {
-  return __int_as_float(bits >= 0 ? bits : bits ^ 0x7fffffff);
-}
-
-// Over the eight lanes that hold the same heads.
-template <int kCount, typename Combine>
-__device__ __forceinline__ void ReduceTokens(float (&v)[kCount], const Combine& combine) {
-#pragma unroll
-  for (int step = 4; step <= 16; step *= 2) {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) v[i] = combine(v[i], __shfl_xor_sync(~0u, v[i], step));
-  }
-}
-
-__device__ __forceinline__ void ReportBadHead(const LatencyWork& work, const LatencyQuery& query,
-                                              uint32_t head) {
-  work.bad_rows[query.row.problem] = query.row.row + head;
-}
-
-// The kernel's body as one object, so that its steps share what a thread knows without long
-// argument lists. Everything is inlined.
-template <int kHeads, int kCluster, int kBlocks>
-class LatencyCta {
-  using L = Latency<kHeads, kCluster, kBlocks>;
-  using Shared = typename L::Shared;
-  static constexpr int kAccumulators = kHeads / 2;  // of a 64 x kHeads tile
-  static constexpr int kOwnHeads = kHeads / 4;      // that a thread holds values of
-
-  // Named barriers.
-  enum : uint32_t { kMaxOf = 1, kReady = 3, kSumsReady = 5, kMerge = 6 };
+class LatencyCta : LatencyAnswer<kHeads, kCluster, kBlocks> {
+  using Answer = LatencyAnswer<kHeads, kCluster, kBlocks>;
+  using Answer::Bar;
+  using Answer::blocks_;
+  using Answer::boxes_;
+  using Answer::Finish;
+  using Answer::first_block_;
+  using Answer::group_;
+  using Answer::Head;
+  using Answer::kAccumulators;
+  using Answer::kMaxOf;
+  using Answer::kMerge;
+  using Answer::kOwnHeads;
+  using Answer::kReady;
+  using Answer::kSumsReady;
+  using Answer::lane_;
+  using Answer::query_;
+  using Answer::rank_;
+  using Answer::shared_;
+  using Answer::tile_;
+  using Answer::Tokens;
+  using Answer::warp_;
+  using Answer::work_;
+  using typename Answer::L;
+  using typename Answer::Shared;
 
  public:
-  __device__ __forceinline__ LatencyCta(const CUtensorMap& boxes, const LatencyWork& work,
-                                        uint32_t splits, Shared& shared)
-      : boxes_(boxes),
-        work_(work),
-        splits_(splits),
-        shared_(shared),
-        rank_(ptx::ClusterRank()),
-        cluster_(blockIdx.x / kCluster),
-        split_(cluster_ % splits),
-        tile_(cluster_ / splits % work.head_tiles),
-        query_(work.query[cluster_ / splits / work.head_tiles]),
-        group_(threadIdx.x / 128),
-        warp_(threadIdx.x / 32 % 4),
-        lane_(threadIdx.x % 32) {
-    const uint32_t blocks = (query_.visible_tokens + kPageTokens - 1) / kPageTokens;
-    const uint32_t ctas = splits * kCluster;
-    const uint32_t cta = split_ * kCluster + rank_;
-    first_block_ = blocks * cta / ctas;
-    blocks_ = blocks * (cta + 1) / ctas - first_block_;
-  }
+  using Answer::Answer;
 
   __device__ __forceinline__ void Run() {
     if (threadIdx.x < kLatencyMathThreads) {
@@ -150,15 +96,6 @@ class LatencyCta {
   }
 
  private:
-  // Tokens of block b of this CTA that are seen; 0: there is no such block.
-  __device__ __forceinline__ uint32_t Tokens(uint32_t b) const {
-    if (b >= blocks_) return 0;
-    return min(kPageTokens, query_.visible_tokens - (first_block_ + b) * kPageTokens);
-  }
-  __device__ __forceinline__ uint32_t Bar(const uint64_t& bar) const {
-    return ptx::SharedAddress(&bar);
-  }
-
   // One thread.
   __device__ __forceinline__ void StartCopies() {
     uint32_t page[kBlocks];
@@ -278,10 +215,6 @@ class LatencyCta {
     StoreP(b, packed);
   }
 
-  // Head of the tile that a thread's value i belongs to.
-  __device__ __forceinline__ uint32_t Head(int i) const {
-    return 8 * (i / 2) + lane_ % 4 * 2 + i % 2;
-  }
   __device__ __forceinline__ float MaxThrough(uint32_t b, int i) const {
     float max = FromOrderedBits(shared_.max[0][Head(i)]);
     if (b == 1) max = fmaxf(max, FromOrderedBits(shared_.max[kBlocks - 1][Head(i)]));
@@ -315,14 +248,10 @@ class LatencyCta {
     }
   }
 
-  // The columns of a thread's o[t]. CTAs begin at different ones: else all would send to the same
-  // few receivers at the same time.
-  __device__ __forceinline__ uint32_t Box(int t) const { return group_ * 4 + ((t + rank_) & 3); }
-
   // 64 columns of this warpgroup's half over block b.
   __device__ __forceinline__ void MultiplyValues(uint32_t b, int t, bool accumulate,
                                                  float (&o)[kAccumulators]) {
-    const uint32_t v = ptx::SharedAddress(shared_.block[b]) + Box(t) * kBoxBytes;
+    const uint32_t v = ptx::SharedAddress(shared_.block[b]) + (group_ * 4 + t) * kBoxBytes;
     const uint32_t p = ptx::SharedAddress(shared_.p[b]);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -453,7 +382,7 @@ class LatencyCta {
   }
 
   __device__ __forceinline__ void SendColumns(int t, const float (&o)[kAccumulators]) {
-    const uint32_t column = Box(t) * 64 + warp_ * 16;
+    const uint32_t column = (group_ * 4 + t) * 64 + warp_ * 16;
     const uint32_t to = column / L::kOwnColumns;
     const uint32_t slab = column % L::kOwnColumns / 16;
     const uint32_t bar = ptx::MapToRank(Bar(shared_.all_received), to);
@@ -473,204 +402,6 @@ class LatencyCta {
                        ptx::PackBf16(o[4 * j + 2], o[4 * j + 3]), bar);
     }
   }
-
-  // --- The receiver's side ---
-
-  // A fragment: columns `column` and `column + 8` of heads `head` and `head + 1` of the tile.
-  struct Fragment {
-    uint32_t slab;
-    uint32_t j;
-    uint32_t lane;
-    __device__ __forceinline__ explicit Fragment(uint32_t index)
-        : slab(index / 32 / (kHeads / 8)), j(index / 32 % (kHeads / 8)), lane(index % 32) {}
-    __device__ __forceinline__ uint32_t head() const { return 8 * j + lane % 4 * 2; }
-    __device__ __forceinline__ uint32_t offset() const {
-      const bool single = kHeads % 16 != 0 && j == kHeads / 8 - 1;
-      return slab * L::kSlabBytes +
-             (single ? kHeads / 16 * 512 + lane * 8 : j / 2 * 512 + lane * 16 + j % 2 * 8);
-    }
-  };
-
-  // From what every CTA of the cluster found to the weights of their columns. A lane for each rank:
-  // one thread for all ranks of a head takes three times as long, and everybody waits for it.
-  __device__ __forceinline__ void Weigh() {
-    constexpr uint32_t kAll = kCluster * kHeads / 2;
-    static_assert(kAll % 32 == 0 && kAll <= kLatencyMathThreads);
-    if (threadIdx.x < kAll) {
-      const uint32_t rank = threadIdx.x % kCluster;
-      const uint32_t pair = threadIdx.x / kCluster;
-      const float4 x = shared_.statistics[rank][pair];
-      const float own[2] = {x.x, x.z};
-      const float sum[2] = {x.y, x.w};
-      float weight[2];
-      float lse[2];
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float max = own[c];
-#pragma unroll
-        for (int step = 1; step < kCluster; step *= 2) {
-          max = fmaxf(max, __shfl_xor_sync(~0u, max, step));
-        }
-        weight[c] = ptx::Exp2(own[c] - SafeMax(max));
-        float total = weight[c] * sum[c];
-#pragma unroll
-        for (int step = 1; step < kCluster; step *= 2) {
-          total += __shfl_xor_sync(~0u, total, step);
-        }
-        weight[c] *= total == 0 ? 0.0f : __fdividef(1.0f, total);
-        lse[c] = total == 0 ? -INFINITY : max + ptx::Log2(total);
-      }
-      shared_.weights[rank][pair] = make_float2(weight[0], weight[1]);
-      if (rank == 0) shared_.lse[pair] = make_float2(lse[0], lse[1]);
-    }
-    ptx::BarSync(kMerge, kLatencyMathThreads);
-  }
-
-  __device__ __forceinline__ float4* MeetingOut(uint32_t split) const {
-    return work_.meeting_out +
-           (uint64_t{cluster_ / splits_ * splits_ + split} * kCluster + rank_) * L::kFragments;
-  }
-  __device__ __forceinline__ float* MeetingLse(uint32_t split) const {
-    return work_.meeting_lse +
-           (uint64_t{cluster_ / splits_ * splits_ + split} * kCluster + rank_) * kHeads;
-  }
-
-  // From what the cluster sent to the answer, or to the meeting.
-  __device__ __forceinline__ void Finish() {
-    ptx::MbarrierWaitCluster(Bar(shared_.all_statistics), 0);
-    Weigh();
-    ptx::MbarrierWaitCluster(Bar(shared_.all_received), 0);
-#pragma unroll 1
-    for (uint32_t index = threadIdx.x; index < L::kFragments; index += kLatencyMathThreads) {
-      const Fragment fragment(index);
-      const uint32_t pair = fragment.head() / 2;
-      const std::byte* received = shared_.received + fragment.offset();
-      float4 sum = make_float4(0, 0, 0, 0);
-#pragma unroll
-      for (int r = 0; r < kCluster; ++r) {
-        const uint2 v = *reinterpret_cast<const uint2*>(received + r * L::kSourceBytes);
-        const float2 weight = shared_.weights[r][pair];
-        sum.x = fmaf(weight.x, ptx::LowBf16(v.x), sum.x);
-        sum.y = fmaf(weight.y, ptx::HighBf16(v.x), sum.y);
-        sum.z = fmaf(weight.x, ptx::LowBf16(v.y), sum.z);
-        sum.w = fmaf(weight.y, ptx::HighBf16(v.y), sum.w);
-      }
-      const float2 lse = shared_.lse[pair];
-      if (splits_ == 1) {
-        Store(fragment, sum, {lse.x, lse.y});
-      } else {
-        MeetingOut(split_)[index] = sum;
-        if (fragment.slab == 0 && fragment.lane < 4) {
-          *reinterpret_cast<float2*>(MeetingLse(split_) + fragment.head()) = lse;
-        }
-      }
-    }
-    if (splits_ > 1) Meet();
-  }
-
-  // The last cluster to arrive merges what all of them computed.
-  __device__ __forceinline__ void Meet() {
-    ptx::BarSync(kMerge, kLatencyMathThreads);
-    if (threadIdx.x == 0) {
-      uint32_t* arrivals = work_.meeting_arrivals + cluster_ / splits_ * kCluster + rank_;
-      const bool last = ptx::AddAcquireRelease(arrivals, 1) == splits_ - 1;
-      if (last) *arrivals = 0;
-      shared_.last = last;
-    }
-    ptx::BarSync(kMerge, kLatencyMathThreads);
-    if (!shared_.last) return;
-#pragma unroll
-    for (uint32_t first = 0; first < L::kFragments; first += kLatencyMathThreads) {
-      const uint32_t index = first + threadIdx.x;
-      if (L::kFragments % kLatencyMathThreads != 0 && index >= L::kFragments) continue;
-      const Fragment fragment(index);
-      MergeSplits(fragment, index);
-    }
-  }
-
-  __device__ __forceinline__ void MergeSplits(const Fragment& fragment, uint32_t index) {
-    constexpr int kAtOnce = 4;
-    float max[2] = {-INFINITY, -INFINITY};
-    float total[2] = {0, 0};
-    float4 sum = make_float4(0, 0, 0, 0);
-    for (uint32_t first = 0; first < splits_; first += kAtOnce) {
-      float4 v[kAtOnce];
-      float2 lse[kAtOnce];
-#pragma unroll
-      for (uint32_t i = 0; i < kAtOnce; ++i) {
-        lse[i] = make_float2(-INFINITY, -INFINITY);
-        v[i] = make_float4(0, 0, 0, 0);
-        if (first + i >= splits_) continue;
-        lse[i] = __ldcg(reinterpret_cast<const float2*>(MeetingLse(first + i) + fragment.head()));
-        v[i] = __ldcg(MeetingOut(first + i) + index);
-      }
-      float before[2] = {max[0], max[1]};
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        max[0] = fmaxf(max[0], lse[i].x);
-        max[1] = fmaxf(max[1], lse[i].y);
-      }
-      const float safe[2] = {SafeMax(max[0]), SafeMax(max[1])};
-      const float factor[2] = {ptx::Exp2(before[0] - safe[0]), ptx::Exp2(before[1] - safe[1])};
-      total[0] *= factor[0];
-      total[1] *= factor[1];
-      sum = make_float4(sum.x * factor[0], sum.y * factor[1], sum.z * factor[0], sum.w * factor[1]);
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        const float a = ptx::Exp2(lse[i].x - safe[0]);
-        const float b = ptx::Exp2(lse[i].y - safe[1]);
-        total[0] += a;
-        total[1] += b;
-        sum.x = fmaf(a, v[i].x, sum.x);
-        sum.y = fmaf(b, v[i].y, sum.y);
-        sum.z = fmaf(a, v[i].z, sum.z);
-        sum.w = fmaf(b, v[i].w, sum.w);
-      }
-    }
-    const float inverse[2] = {__fdividef(1.0f, total[0]), __fdividef(1.0f, total[1])};
-    const float lse[2] = {max[0] + ptx::Log2(total[0]), max[1] + ptx::Log2(total[1])};
-    Store(
-        fragment,
-        make_float4(sum.x * inverse[0], sum.y * inverse[1], sum.z * inverse[0], sum.w * inverse[1]),
-        lse);
-  }
-
-  // Neighbouring lanes (four apart) hold neighbouring columns of two heads: each takes one head's
-  // pair of columns.
-  __device__ __forceinline__ void Store(const Fragment& fragment, const float4& v,
-                                        const float (&lse)[2]) {
-    const bool second = (fragment.lane & 4) != 0;
-    const float x = __shfl_xor_sync(~0u, second ? v.x : v.y, 4);
-    const float z = __shfl_xor_sync(~0u, second ? v.z : v.w, 4);
-    const uint32_t head = tile_ * kHeads + fragment.head() + second;
-    if (head >= query_.heads) return;
-    const uint32_t column = rank_ * L::kOwnColumns + fragment.slab * 16 + (fragment.lane / 4 & ~1u);
-    WorkRow row = query_.row;
-    const uint32_t value_bytes = row.out_format == OutFormat::kBf16 ? 2 : 4;
-    row.out = static_cast<std::byte*>(row.out) + uint64_t{head} * kLatentWidth * value_bytes;
-    row.lse += head;
-    bool good = second ? StoreOut2(row, column, x, v.y) && StoreOut2(row, column + 8, z, v.w)
-                       : StoreOut2(row, column, v.x, x) && StoreOut2(row, column + 8, v.z, z);
-    if (rank_ == 0 && fragment.slab == 0 && fragment.lane / 4 <= 1) {
-      good = StoreLse(row, second ? lse[1] : lse[0]) && good;
-    }
-    if (!good) ReportBadHead(work_, query_, head);
-  }
-
-  const CUtensorMap& boxes_;
-  const LatencyWork& work_;
-  const uint32_t splits_;
-  Shared& shared_;
-  const uint32_t rank_;
-  const uint32_t cluster_;
-  const uint32_t split_;
-  const uint32_t tile_;
-  const LatencyQuery& query_;
-  const uint32_t group_;
-  const uint32_t warp_;
-  const uint32_t lane_;
-  uint32_t first_block_;
-  uint32_t blocks_;
 };
 
 template <int kHeads, int kCluster, int kBlocks>

@@ -39,13 +39,15 @@ WorkRow RowOf(const Geometry& geometry, const Problem& problem, uint32_t problem
 
 // The throughput form's cost in microseconds, from measurements (README.md): what makes one cut
 // better than another, not a prediction.
-constexpr double kCtaUs = 6.5;          // start, rows, first block, answer
-constexpr double kBlockUs = 1.8;        // 64 rows x 64 tokens
-constexpr double kNarrowBlockUs = 1.2;  // 16 rows x 64 tokens, fp8
+constexpr double kCtaUs = 2;            // start, rows, first block, answer
+constexpr double kCrowdUs = 8;          // and as much when all multiprocessors are at it
+constexpr double kBlockUs = 1.5;        // 64 rows x 64 tokens
+constexpr double kNarrowBlockUs = 1.9;  // 16 rows x 64 tokens, fp8
+constexpr double kFp8BlockUs = 5;       // 64 rows x 64 tokens, fp8
 constexpr double kExchangeUs = 1.0;     // a cluster's sum
-constexpr double kExchangeCtaUs = 0.1;  // for each CTA of it
+constexpr double kExchangeCtaUs = 0.2;  // for each CTA of it
 constexpr double kCombineUs = 2.5;
-constexpr double kSlotUs = 2e-3;  // 2 KiB out and in again
+constexpr double kSlotUs = 1e-3;  // 2 KiB out and in again
 // The latency form's, besides kLatencyKernels: meeting in global memory.
 constexpr double kMeetUs = 1.3;
 constexpr double kMeetSplitUs = 0.05;
@@ -362,7 +364,7 @@ Plan::Cut Plan::ChooseCut(const PlanDevice& device) const {
                                     20, 24, 28, 32, 40, 48, 64, 96, 128, 256, 1024};
     if (at_once == 0) return;
     for (const uint32_t blocks : kBlocks) {
-      const Cut cut = CutFor(size, blocks, at_once);
+      const Cut cut = CutFor(device, size, blocks, at_once);
       if (!found || cut.us < best.us) best = cut;
       found = true;
       if (size * blocks >= longest) break;
@@ -384,18 +386,23 @@ Plan::Cut Plan::ChooseCut(const PlanDevice& device) const {
 }
 
 // `at_once`: clusters that run at the same time.
-Plan::Cut Plan::CutFor(uint32_t cluster_size, uint32_t blocks, uint32_t at_once) const {
-  const double block_us = form_ == Form::kNarrow ? kNarrowBlockUs : kBlockUs;
+Plan::Cut Plan::CutFor(const PlanDevice& device, uint32_t cluster_size, uint32_t blocks,
+                       uint32_t at_once) const {
+  const double block_us = form_ == Form::kNarrow ? kNarrowBlockUs
+                          : device.narrow_form   ? kFp8BlockUs
+                                                 : kBlockUs;
   uint64_t clusters = 0;
+  for (const WorkTile& tile : tiles_) clusters += CeilDiv(TileBlocks(tile), cluster_size * blocks);
+  const double crowd_us = kCrowdUs * std::min(1.0, static_cast<double>(clusters * cluster_size) /
+                                                       device.multiprocessors);
   uint64_t slots = 0;
   double busy_us = 0;
   double longest_us = 0;
   for (const WorkTile& tile : tiles_) {
     const uint32_t all = TileBlocks(tile);
     const uint32_t splits = CeilDiv(all, cluster_size * blocks);
-    clusters += splits;
     if (splits > 1) slots += uint64_t{splits} * tile.rows;
-    const double us = kCtaUs + CeilDiv(CeilDiv(all, splits), cluster_size) * block_us +
+    const double us = kCtaUs + crowd_us + CeilDiv(CeilDiv(all, splits), cluster_size) * block_us +
                       (cluster_size > 1 ? kExchangeUs + cluster_size * kExchangeCtaUs : 0.0);
     busy_us += us * splits;
     longest_us = std::max(longest_us, us);

@@ -106,7 +106,8 @@ class Plan {
   };
   Form ChooseForm(const PlanDevice& device) const;
   Cut ChooseCut(const PlanDevice& device) const;
-  Cut CutFor(uint32_t cluster_size, uint32_t blocks, uint32_t at_once) const;
+  Cut CutFor(const PlanDevice& device, uint32_t cluster_size, uint32_t blocks,
+             uint32_t at_once) const;
   void MakeItems(const Geometry& geometry, const Cut& cut);
   void MakeTileItems(const Geometry& geometry, const Cut& cut, uint32_t tile_index);
   void MakeMerges(const Geometry& geometry, std::span<const Problem> problems);

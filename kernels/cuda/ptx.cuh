@@ -104,6 +104,18 @@ __device__ __forceinline__ void MbarrierWaitCluster(uint32_t bar, uint32_t parit
   } while (!done);
 }
 
+// Whether it is true for any of the threads: bar.sync and that.
+__device__ __forceinline__ bool BarAny(uint32_t id, uint32_t threads, bool here) {
+  uint32_t any;
+  asm volatile(
+      "{\n.reg .pred p, q;\nsetp.ne.u32 p, %3, 0;\n"
+      "bar.red.or.pred q, %1, %2, p;\nselp.u32 %0, 1, 0, q;\n}"
+      : "=r"(any)
+      : "r"(id), "r"(threads), "r"(static_cast<uint32_t>(here))
+      : "memory");
+  return any != 0;
+}
+
 // --- Proxies ---
 
 // Orders this thread's ordinary accesses to shared memory before later ones by wgmma and TMA.

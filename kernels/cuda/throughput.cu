@@ -127,6 +127,11 @@ __global__ void __launch_bounds__(kThreads, 1)
                      const Work work) {
   extern __shared__ std::byte raw[];
   Shared& shared = *reinterpret_cast<Shared*>(raw);
+  if (threadIdx.x == kMathThreads && kFormat == RecordFormat::kBf16) {
+    PrefetchTensorMap(&rows);
+    PrefetchTensorMap(&arena.four_boxes);
+    PrefetchTensorMap(&arena.one_box);
+  }
   const uint32_t cluster_size = ClusterSize();
   const uint32_t rank = ClusterRank();
   const Assignment mine = Assign(work, cluster_size, rank);

@@ -52,7 +52,7 @@ __device__ __forceinline__ void StoreAnswer(const Work& work, const Assignment& 
     const uint32_t row = thread / 32 * 16 + lane / 4 + 8 * r;
     if (row >= mine.item.tile.rows) continue;
     if (mine.item.first_slot == kFinal) {
-      const WorkRow& target = work.rows[mine.item.tile.first_row + row];
+      const WorkRow target = work.rows[mine.item.tile.first_row + row];
       bool good = true;
 #pragma unroll
       for (int j = 0; j < 32; ++j) {
