@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "transport/ucx_config.h"
+#include "transport/ucx_events.h"
 #include "transport/ucx_log.h"
 #include "transport/ucx_status.h"
 
@@ -32,6 +33,7 @@ absl::Status ApplySettings(const ContextOptions& options, ucp_config_t* config) 
 
 absl::StatusOr<std::shared_ptr<Context>> Context::Create(const ContextOptions& options) {
   QuietUcxConnections();
+  OrderUcxEvents();
   ucp_config_t* config = nullptr;
   if (const ucs_status_t status = ucp_config_read(nullptr, nullptr, &config); status != UCS_OK) {
     return FromUcx(status, "reading UCX's configuration");
