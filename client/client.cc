@@ -54,6 +54,7 @@ class UcxClient final : public Client {
 
   const Layout& layout() const override { return layout_; }
   LayoutHash layout_hash() const override { return layout_hash_; }
+  const SessionLimits& limits() const override { return control_->first_session().limits; }
   std::shared_ptr<const RoutingTable> table() const override { return dispatcher_->table(); }
   std::string TransportsTo(const Holder& holder) const override {
     return path_->TransportsTo(holder.node, holder.lane);

@@ -34,6 +34,7 @@
 #include "absl/time/time.h"
 #include "client/options.h"
 #include "client/query.h"
+#include "client/session_limits.h"
 #include "routing/ids.h"
 #include "routing/layout.h"
 #include "routing/routing_table.h"
@@ -51,7 +52,7 @@ class Client {
   using EchoDone = std::function<void(absl::StatusOr<HolderTiming>)>;
 
   // Connects to the first endpoint that answers and learns the layout and the table from it. Errors
-  // name every endpoint and what was wrong with it.
+  // name every endpoint and what was wrong with it; INVALID_ARGUMENT for one that is no HOST:PORT.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(ClientOptions options);
   // Calls in flight end with CANCELLED; sessions are closed.
   virtual ~Client() = default;
@@ -59,6 +60,9 @@ class Client {
   // --- What it knows
   virtual const Layout& layout() const = 0;
   virtual LayoutHash layout_hash() const = 0;
+  // Of the session on the first endpoint that answered; other daemons may have others. Calls need
+  // not keep to them: what is larger is cut up, what is too much waits.
+  virtual const SessionLimits& limits() const = 0;
   // A snapshot; newer ones are taken up by Progress.
   virtual std::shared_ptr<const RoutingTable> table() const = 0;
   // "tcp/lo": how this client reaches a holder that it has spoken with.

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "client/channel.h"
+#include "client/endpoint.h"
 #include "client/grpc_loop.h"
 #include "client/session_keeper.h"
 #include "client/table_follower.h"
@@ -98,6 +99,9 @@ absl::StatusOr<std::unique_ptr<ControlPlane>> ControlPlane::Start(ControlOptions
                                                                   Handover* handover) {
   if (options.endpoints.empty())
     return absl::InvalidArgumentError("endpoints: got none, expected at least 1");
+  for (const std::string& endpoint : options.endpoints) {
+    if (absl::Status s = CheckEndpoint(endpoint); !s.ok()) return s;
+  }
   auto credentials = MakeCredentials(options.tls);
   if (!credentials.ok()) return credentials.status();
 

@@ -1,4 +1,4 @@
-// `example HOST:PORT`: publishes a chunk of random records, seals it, attends it, prints what came.
+// `example HOST:PORT`: publishes a chunk of random records, seals it, attends it and prints the
 // answer.
 #include <iostream>
 #include <random>
@@ -72,7 +72,7 @@ absl::Status Run(const std::string& endpoint) {
 }  // namespace latentd
 
 int main(int argc, char** argv) {
-  if (argc != 2) return std::cerr << "usage: example HOST:PORT\n", 2;
+  if (argc != 2 || *argv[1] == '-') return std::cerr << "usage: example HOST:PORT\n", 2;
   const absl::Status status = latentd::Run(argv[1]);
   if (!status.ok()) std::cerr << "example: " << status << "\n";
   return status.ok() ? 0 : 1;

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/session_limits.h"
 #include "proto/latentd/v1/session.pb.h"
 #include "routing/ids.h"
 #include "routing/layout.h"
@@ -27,15 +28,6 @@ struct LaneInfo {
   std::string worker_address;
   std::string device;
   uint64_t cache_bytes = 0;
-};
-
-// The daemon's bounds for one session; in flight is counted by each lane for itself.
-struct SessionLimits {
-  uint32_t inflight_requests = 0;
-  uint64_t inflight_bytes = 0;
-  uint32_t chunks_per_request = 0;
-  uint32_t rows_per_request = 0;
-  uint64_t payload_bytes_per_request = 0;
 };
 
 struct SessionInfo {

@@ -1,0 +1,19 @@
+// A daemon's bounds for one session; what is in flight is counted by each lane for itself. A value.
+#ifndef LATENTD_CLIENT_SESSION_LIMITS_H_
+#define LATENTD_CLIENT_SESSION_LIMITS_H_
+
+#include <cstdint>
+
+namespace latentd {
+
+struct SessionLimits {
+  uint32_t inflight_requests = 0;
+  uint64_t inflight_bytes = 0;
+  uint32_t chunks_per_request = 0;
+  uint32_t rows_per_request = 0;
+  uint64_t payload_bytes_per_request = 0;
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_CLIENT_SESSION_LIMITS_H_
