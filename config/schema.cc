@@ -57,7 +57,7 @@ Schema<LaneConfig> LaneSchema() {
                 "one lane at most.",
                 Presence::kRequired),
       ScalarKey("cache", &C::cache_bytes, SizeCodec(1, kMaxBytes),
-                "Memory for latent records, taken at start.", Presence::kRequired),
+                "Memory for latent records. It must be there at start; a page takes it when first used.", Presence::kRequired),
       ScalarKey("threads", &C::threads, CountCodec(0, 1024),
                 "Helper threads that compute for a cpu lane, besides the lane's own. A cuda lane "
                 "has none."),

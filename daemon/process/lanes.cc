@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "daemon/process/log.h"
+#include "daemon/process/memory_check.h"
 #include "transport/worker.h"
 
 namespace latentd {
@@ -71,6 +72,9 @@ std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation genera
 
 absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& config,
                                                              Generation generation) {
+  if (absl::Status memory = CheckHostMemory(config, ReadMemoryBounds()); !memory.ok()) {
+    return memory;
+  }
   absl::StatusOr<std::shared_ptr<Context>> context =
       Context::Create({.transports = config.data.transports, .cuda = false});
   if (!context.ok()) {

@@ -175,10 +175,11 @@ TEST_CASE("addresses in use are refused by the configuration's key") {
         absl::StrCat("metrics.listen: ", server->metrics_address(), ": Address already in use"));
 }
 
-TEST_CASE("a cache that the machine does not have is refused by its lane") {
+TEST_CASE("caches that the machine does not have are refused") {
   Config config = TestConfig();
   config.data.lanes[1].cache_bytes = uint64_t{1} << 50;
-  CHECK(Refusal(config).find("data.lanes[1] (cpu, cache 1125899906842624 bytes): ") == 0);
+  CHECK(Refusal(config).find("data.lanes: the caches in the host's memory need 1125899911036928 "
+                             "bytes together, but there are ") == 0);
 }
 
 TEST_CASE("a device that is not there is refused by its lane") {
