@@ -79,22 +79,35 @@ __device__ __forceinline__ void Rebase(float (&max)[2], float (&base)[2], float 
   }
 }
 
+// S becomes exponents relative to `base`. kMask: what a row does not see becomes -inf.
+template <bool kMask>
+__device__ __forceinline__ void Exponents(const Limits& limits, const Rows& rows, uint32_t lane,
+                                          const float (&base)[2], float (&s)[32]) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float safe = SafeMax(base[r]);
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      float& value = s[i / 2 * 4 + 2 * r + i % 2];
+      value = fmaf(value, rows.scale[r], -safe);
+      if (kMask && i / 2 * 8 + 2 * (lane % 4) + i % 2 >= limits.row[r]) value = -INFINITY;
+    }
+  }
+}
+
 // S becomes P, what a row does not see 0; and this thread's part of its rows' sums. Moves `base`
 // where it must.
 __device__ __forceinline__ void Softmax(const Limits& limits, const Rows& rows, uint32_t lane,
                                         float (&base)[2], float (&s)[32], float (&sum)[2]) {
   float max[2];
   bool above = false;
+  if (__all_sync(~0u, limits.row[0] >= kPageTokens && limits.row[1] >= kPageTokens)) {
+    Exponents<false>(limits, rows, lane, base, s);
+  } else {
+    Exponents<true>(limits, rows, lane, base, s);
+  }
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const float safe = SafeMax(base[r]);
-    // Without asking whether all is visible: a branch here costs more than it saves (README.md).
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      float& value = s[i / 2 * 4 + 2 * r + i % 2];
-      const float exponent = fmaf(value, rows.scale[r], -safe);
-      value = i / 2 * 8 + 2 * (lane % 4) + i % 2 < limits.row[r] ? exponent : -INFINITY;
-    }
     max[r] = s[2 * r];
 #pragma unroll
     for (int i = 1; i < 16; ++i) max[r] = fmaxf(max[r], s[i / 2 * 4 + 2 * r + i % 2]);
