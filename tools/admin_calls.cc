@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "client/channel.h"
+#include "client/endpoint.h"
 #include "proto/latentd/v1/admin.grpc.pb.h"
 #include "proto/latentd/v1/cluster.grpc.pb.h"
 
@@ -64,6 +65,7 @@ class GrpcAdminCalls final : public AdminCalls {
 absl::StatusOr<std::unique_ptr<AdminCalls>> AdminCalls::Create(const std::string& endpoint,
                                                                const TlsFiles& tls,
                                                                absl::Duration timeout) {
+  if (absl::Status s = CheckEndpoint(endpoint); !s.ok()) return s;
   const auto credentials = MakeCredentials(tls);
   if (!credentials.ok()) return credentials.status();
   return std::make_unique<GrpcAdminCalls>(endpoint, MakeChannel(endpoint, *credentials), timeout);

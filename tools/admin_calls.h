@@ -15,7 +15,7 @@ namespace latentd {
 
 class AdminCalls {
  public:
-  // Connects when first used. Errors are about the TLS files.
+  // Connects when first used. Errors are about the endpoint and the TLS files.
   static absl::StatusOr<std::unique_ptr<AdminCalls>> Create(const std::string& endpoint,
                                                             const TlsFiles& tls,
                                                             absl::Duration timeout);

@@ -8,8 +8,12 @@
 
 #include "tools/latency.h"
 #include "tools/replay.h"
+#include "tools/trace.h"
 
 namespace latentd {
+
+std::string TracesText(const std::vector<Trace>& traces);
+nlohmann::json TracesJson(const std::vector<Trace>& traces);
 
 // One line for each trace and one for all; then the bytes; then the verdict in a sentence.
 std::string ReplayText(const std::vector<ReplayReport>& reports);

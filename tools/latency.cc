@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "tools/bench_data.h"
 #include "tools/placement.h"
 
@@ -19,37 +21,61 @@ double Microseconds(Clock::duration duration) {
   return std::chrono::duration<double, std::micro>(duration).count();
 }
 
-// Keeps `concurrency` calls in flight until enough are done. `start(slot, done)` starts one in one
-// of the slots; `done` is to be called with its status and whether the time it took counts.
+// Keeps `concurrency` calls in flight until enough are done, the time is over, one fails, or the user
+// has seen enough. `start(slot, counts, done)` starts one in one of the slots and returns its id;
+// `done` is to be called with its status.
 class Driver {
  public:
   using Done = std::function<void(absl::Status)>;
-  using Start = std::function<void(uint32_t slot, bool counts, Done done)>;
+  using Start = std::function<CallId(uint32_t slot, bool counts, Done done)>;
 
-  Driver(Client& client, const LoadOptions& options) : client_(client), options_(options) {}
+  Driver(Client& client, const LoadOptions& options)
+      : client_(client), options_(options), calls_(options.concurrency) {}
 
-  absl::Status Run(const Start& start) {
+  // Calls in flight end before it returns.
+  void Run(const Start& start) {
     for (uint32_t slot = 0; slot < options_.concurrency; ++slot) Next(slot, start);
-    client_.RunUntil([this] { return in_flight_ == 0; });
-    seconds_ = std::chrono::duration<double>(Clock::now() - begin_).count();
-    return status_;
+    client_.RunUntil([this] {
+      if (status_.ok() && options_.interrupted()) {
+        status_ = absl::CancelledError("interrupted");
+        for (const auto& call : calls_) {
+          if (call.has_value()) client_.Cancel(*call);
+        }
+      }
+      return in_flight_ == 0;
+    });
+    seconds_ = Seconds(begin_);
   }
 
+  // OK, or why it ended early. Not OK if nothing was counted.
+  absl::Status status() const {
+    if (counted_ > 0 || !status_.ok()) return status_;
+    return absl::DeadlineExceededError(absl::StrCat(
+        "nothing was measured: ", started_, " requests of the warm-up (--warmup ", options_.warmup,
+        ") took all of the --duration, ", absl::FormatDuration(options_.duration)));
+  }
   uint64_t counted() const { return counted_; }
   double seconds() const { return seconds_; }
 
  private:
+  static double Seconds(Clock::time_point since) {
+    return std::chrono::duration<double>(Clock::now() - since).count();
+  }
+
   void Next(uint32_t slot, const Start& start) {
-    if (!status_.ok() || started_ >= options_.warmup + options_.requests) return;
+    if (!status_.ok() || started_ >= options_.warmup + options_.requests ||
+        Seconds(first_) > absl::ToDoubleSeconds(options_.duration)) {
+      return;
+    }
     if (started_ == options_.warmup) begin_ = Clock::now();
     const bool counts = started_ >= options_.warmup;
-    if (counts && Clock::now() - begin_ > absl::ToChronoNanoseconds(options_.duration)) return;
     ++started_;
     ++in_flight_;
-    start(slot, counts, [this, slot, counts, &start](absl::Status status) {
+    calls_[slot] = start(slot, counts, [this, slot, counts, &start](absl::Status status) {
       --in_flight_;
+      calls_[slot].reset();
+      if (status.ok() && counts) ++counted_;
       if (!status.ok() && status_.ok()) status_ = std::move(status);
-      if (counts) ++counted_;
       options_.progress(absl::StrCat(started_, " requests"));
       Next(slot, start);
     });
@@ -57,34 +83,33 @@ class Driver {
 
   Client& client_;
   const LoadOptions& options_;
+  std::vector<std::optional<CallId>> calls_;  // of each slot, while in flight
   uint64_t started_ = 0;
   uint64_t counted_ = 0;
   uint32_t in_flight_ = 0;
-  Clock::time_point begin_ = Clock::now();
+  const Clock::time_point first_ = Clock::now();
+  Clock::time_point begin_ = first_;  // of what counts
   double seconds_ = 0;
   absl::Status status_;
 };
 
 // Chunks of random records of layer 0, spread over the holders, in the order of the sequence. They
-// stay open: a bench leaves nothing behind.
+// stay open: a bench leaves nothing behind. All have the same records: how long a query takes does
+// not depend on them.
 absl::StatusOr<std::vector<VisibleChunk>> PublishRandom(Client& client,
                                                         const AttendLoadOptions& options,
-                                                        std::mt19937_64& random) {
-  auto placement = Placement::Create(*client.table(), options.holders, random());
-  if (!placement.ok()) return placement.status();
+                                                        Placement& placement,
+                                                        std::span<const std::byte> records) {
   std::vector<VisibleChunk> chunks;
-  const uint32_t per_holder = (options.tokens + options.holders - 1) / options.holders;
-  const uint32_t most = std::max(std::min(options.chunk_tokens, per_holder), 1u);
-  for (uint32_t first = 0; first < options.tokens; first += most) {
-    const uint32_t tokens = std::min(most, options.tokens - first);
+  for (uint32_t first = 0; first < options.tokens; first += options.tokens_per_chunk()) {
+    if (options.interrupted()) return absl::CancelledError("interrupted while publishing");
+    const uint32_t tokens = std::min(options.tokens_per_chunk(), options.tokens - first);
     options.progress(absl::StrCat("publishing token ", first));
-    const ChunkId id = placement->Draw(chunks.size());
-    const std::vector<std::byte> records = RandomRecords(random, client.layout(), tokens);
-    if (absl::Status s =
-            client.Publish({.chunk = id, .layers = 1, .tokens = tokens}, records, options.timeout);
-        !s.ok()) {
-      return s;
-    }
+    const ChunkId id = placement.Draw(chunks.size());
+    const absl::Status status =
+        client.Publish({.chunk = id, .layers = 1, .tokens = tokens},
+                       records.first(tokens * client.layout().record_bytes()), options.timeout);
+    if (!status.ok()) return status;
     chunks.push_back({id, tokens});
   }
   return chunks;
@@ -124,27 +149,34 @@ struct Samples {
 }  // namespace
 
 absl::StatusOr<AttendLoadReport> MeasureAttend(Client& client, const AttendLoadOptions& options) {
+  if (absl::Status s = CheckAttendLoad(options, client.limits(), client.layout()); !s.ok())
+    return s;
+  // All that takes long comes before the first chunk: a daemon gives a client up that holds open
+  // chunks and says nothing.
   std::mt19937_64 random(FreshSeed());
-  const absl::StatusOr<std::vector<VisibleChunk>> chunks = PublishRandom(client, options, random);
-  if (!chunks.ok()) return chunks.status();
+  auto placement = Placement::Create(*client.table(), options.holders, random());
+  if (!placement.ok()) return placement.status();
+  const std::vector<std::byte> records =
+      RandomRecords(random, client.layout(), options.tokens_per_chunk());
   const Geometry geometry = client.layout().geometry();
-  const uint64_t rows = uint64_t{options.query_tokens} * options.heads;
   std::vector<AttendSlot> slots(options.concurrency);
   for (AttendSlot& slot : slots) {
-    slot.rows = RandomBf16(random, rows * geometry.row_width());
-    slot.out.resize(rows * geometry.latent_width * sizeof(Bf16));
-    slot.lse.resize(rows);
+    slot.rows = RandomBf16(random, options.rows() * geometry.row_width());
+    slot.out.resize(options.rows() * geometry.latent_width * sizeof(Bf16));
+    slot.lse.resize(options.rows());
   }
+  const auto chunks = PublishRandom(client, options, *placement, records);
+  if (!chunks.ok()) return chunks.status();
   const QueryGroup group = {
       .tokens = options.query_tokens, .causal = options.query_tokens > 1, .chunks = *chunks};
 
   AttendLoadReport report;
   Samples samples;
   Driver driver(client, options);
-  const absl::Status status = driver.Run([&](uint32_t index, bool counts, Driver::Done done) {
+  driver.Run([&](uint32_t index, bool counts, Driver::Done done) {
     AttendSlot& slot = slots[index];
     const Clock::time_point start = Clock::now();
-    client.StartAttend(
+    return client.StartAttend(
         {.layer = 0,
          .scale = 0.1352337788608801f,
          .heads = options.heads,
@@ -162,11 +194,12 @@ absl::StatusOr<AttendLoadReport> MeasureAttend(Client& client, const AttendLoadO
           done(answer.status());
         });
   });
-  if (!status.ok()) return status;
+  report.stopped = driver.status();
+  if (driver.counted() == 0) return report.stopped;
   report.chunks = static_cast<uint32_t>(chunks->size());
   report.requests = driver.counted();
   report.seconds = driver.seconds();
-  report.rows = report.requests * rows;
+  report.rows = report.requests * options.rows();
   report.total = PercentilesOf(std::move(samples.total));
   report.rtt = PercentilesOf(std::move(samples.rtt));
   report.queue = PercentilesOf(std::move(samples.queue));
@@ -178,10 +211,11 @@ absl::StatusOr<AttendLoadReport> MeasureAttend(Client& client, const AttendLoadO
 }
 
 absl::StatusOr<std::vector<EchoReport>> MeasureWire(Client& client, const LoadOptions& options) {
+  if (absl::Status s = CheckLoad(options, client.limits(), client.layout()); !s.ok()) return s;
   const Geometry geometry = client.layout().geometry();
-  const uint64_t rows = uint64_t{options.query_tokens} * options.heads;
-  const std::vector<std::byte> payload(rows * geometry.row_width() * sizeof(Bf16));
-  const uint64_t reply_bytes = rows * (geometry.latent_width * sizeof(Bf16) + sizeof(float));
+  const std::vector<std::byte> payload(options.rows() * geometry.row_width() * sizeof(Bf16));
+  const uint64_t reply_bytes =
+      options.rows() * (geometry.latent_width * sizeof(Bf16) + sizeof(float));
   std::vector<EchoReport> reports;
   for (const NodeInfo& node : client.table()->nodes()) {
     EchoReport report;
@@ -190,20 +224,25 @@ absl::StatusOr<std::vector<EchoReport>> MeasureWire(Client& client, const LoadOp
     report.received_bytes = reply_bytes;
     std::vector<double> rtt;
     Driver driver(client, options);
-    const absl::Status status = driver.Run([&](uint32_t, bool counts, Driver::Done done) {
-      client.StartEcho(
+    driver.Run([&](uint32_t, bool counts, Driver::Done done) {
+      return client.StartEcho(
           report.holder, payload, reply_bytes, options.timeout,
           [&, counts, done = std::move(done)](const absl::StatusOr<HolderTiming>& timing) {
             if (timing.ok() && counts) rtt.push_back(static_cast<double>(timing->rtt_ns) * 1e-3);
             done(timing.status());
           });
     });
-    if (!status.ok()) return status;
+    report.stopped = driver.status();
     report.transports = client.TransportsTo(report.holder);
     report.requests = driver.counted();
     report.seconds = driver.seconds();
     report.rtt = PercentilesOf(std::move(rtt));
-    reports.push_back(std::move(report));
+    if (report.requests > 0) reports.push_back(report);
+    if (!report.stopped.ok() && reports.empty()) return report.stopped;
+    if (!report.stopped.ok()) {
+      reports.back().stopped = report.stopped;
+      break;
+    }
   }
   return reports;
 }

@@ -3,33 +3,16 @@
 #define LATENTD_TOOLS_LATENCY_H_
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "client/client.h"
+#include "tools/load_options.h"
 #include "tools/statistics.h"
 
 namespace latentd {
-
-struct LoadOptions {
-  uint32_t heads = 128;
-  uint32_t query_tokens = 1;
-  uint32_t concurrency = 1;  // requests in flight
-  uint64_t requests = 1000;
-  absl::Duration duration = absl::Seconds(5);  // stops earlier than `requests` when this is over
-  uint64_t warmup = 50;                        // requests before the first that counts
-  absl::Duration timeout = absl::Seconds(10);
-  std::function<void(const std::string&)> progress = [](const std::string&) {};
-};
-
-struct AttendLoadOptions : LoadOptions {
-  uint32_t tokens = 2048;        // that a query attends
-  uint32_t holders = 1;          // nodes that they are spread over
-  uint32_t chunk_tokens = 2048;  // at most, in one chunk
-};
 
 struct AttendLoadReport {
   uint32_t chunks = 0;
@@ -42,8 +25,10 @@ struct AttendLoadReport {
   double mean_batch_rows = 0;
   uint64_t bytes_sent = 0;
   uint64_t bytes_received = 0;
+  absl::Status stopped;  // OK, or why it ended before it was to: the rest is what was measured
 };
 
+// An error if nothing was measured; INVALID_ARGUMENT for a load that does not fit (load_options.h).
 absl::StatusOr<AttendLoadReport> MeasureAttend(Client& client, const AttendLoadOptions& options);
 
 struct EchoReport {
@@ -53,10 +38,12 @@ struct EchoReport {
   uint64_t received_bytes = 0;  // and of one reply
   uint64_t requests = 0;
   double seconds = 0;
-  Percentiles rtt;  // microseconds
+  Percentiles rtt;       // microseconds
+  absl::Status stopped;  // as above; nodes behind it were not measured
 };
 
-// Messages as large as an ATTEND of these heads and query tokens, to lane 0 of every node.
+// Messages as large as an ATTEND of these heads and query tokens, to lane 0 of every node. Errors as
+// above.
 absl::StatusOr<std::vector<EchoReport>> MeasureWire(Client& client, const LoadOptions& options);
 
 }  // namespace latentd

@@ -8,6 +8,7 @@
 #include "client/client.h"
 #include "tools/bench_report.h"
 #include "tools/command_line.h"
+#include "tools/interrupt.h"
 #include "tools/latency.h"
 #include "tools/progress_line.h"
 #include "tools/replay.h"
@@ -16,16 +17,19 @@
 namespace latentd {
 namespace {
 
+// Each measured request is remembered, in 40 bytes.
+constexpr uint64_t kMaxRequests = 10'000'000;
+
 struct Flags {
   ConnectionFlags connection;
   std::vector<std::string> transports;
-  double spin_us = 50;
+  int64_t spin_us = 50;
   std::string json_file;
   // replay
   std::vector<std::string> traces;
   std::string record;
   uint32_t chunk_tokens = 128;
-  uint32_t nodes = 0;
+  uint32_t holders = 0;
   std::string out = "bf16";
   // latency, transport
   AttendLoadOptions load;
@@ -35,37 +39,21 @@ struct Flags {
 void AddLoadFlags(CLI::App& command, Flags* flags) {
   LoadOptions& load = flags->load;
   command.add_option("--heads", load.heads, "heads of each query token")
-      ->check(CLI::Range(1u, kMaxHeads));
+      ->check(WholeNumber(1, kMaxHeads));
   command.add_option("--query-tokens", load.query_tokens, "query tokens of each request")
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumber(1));
   command.add_option("--concurrency", load.concurrency, "requests in flight")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--requests", load.requests, "stop after so many")->check(CLI::PositiveNumber);
-  command.add_option("--duration", flags->duration_s, "or after this long")
-      ->check(CLI::PositiveNumber)
+      ->check(WholeNumber(1));
+  command.add_option("--requests", load.requests, "stop after so many")
+      ->check(WholeNumber(1, kMaxRequests));
+  command.add_option("--duration", flags->duration_s, "or after this long, the warm-up included")
+      ->check(PositiveSeconds())
       ->type_name("SECONDS");
-  command.add_option("--warmup", load.warmup, "requests before the first that counts");
+  command.add_option("--warmup", load.warmup, "requests before the first that counts")
+      ->check(WholeNumber(0, kMaxRequests));
 }
 
-void AddFlags(CLI::App& app, Flags* flags) {
-  app.option_defaults()->always_capture_default();
-  AddConnectionFlags(app, &flags->connection);
-  app.add_option("--transports", flags->transports,
-                 "UCX transports, such as tcp; default: what UCX finds")
-      ->default_str("")
-      ->delimiter(',');
-  app.add_option("--spin", flags->spin_us,
-                 "poll this long before sleeping while waiting for answers")
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("MICROSECONDS");
-  app.add_option("--json", flags->json_file,
-                 "write the results to this file too; - is stdout, instead of the tables")
-      ->type_name("FILE");
-  app.require_subcommand(1);
-  app.fallthrough();
-
-  CLI::App& replay =
-      *app.add_subcommand("replay", "publish traces, ask their queries, compare the answers");
+void AddReplayFlags(CLI::App& replay, Flags* flags) {
   replay.add_option("--trace", flags->traces, "a recorded trace (.safetensors)")
       ->required()
       ->type_name("FILE");
@@ -74,22 +62,56 @@ void AddFlags(CLI::App& app, Flags* flags) {
                   "record format that the cluster must hold; default: whichever it holds")
       ->check(CLI::IsMember({"bf16", "fp8"}));
   replay.add_option("--chunk-tokens", flags->chunk_tokens, "tokens of each chunk")
-      ->check(CLI::PositiveNumber);
-  replay.add_option("--nodes", flags->nodes,
-                    "spread the chunks over so many nodes; 0: all of them");
+      ->check(WholeNumber(1));
+  replay
+      .add_option("--holders,--nodes", flags->holders,
+                  "nodes that the chunks are spread over; 0: all of them")
+      ->check(WholeNumber(0));
   replay.add_option("--out", flags->out, "format of the answers")
       ->check(CLI::IsMember({"bf16", "fp32"}));
+}
+
+void AddFlags(CLI::App& app, Flags* flags) {
+  SetUp(app);
+  app.option_defaults()->always_capture_default();
+  CLI::Option* endpoint = AddConnectionFlags(app, &flags->connection);
+  app.option_defaults()->group(endpoint->get_group());
+  app.add_option("--transports", flags->transports,
+                 "UCX transports, such as tcp; default: what UCX finds")
+      ->default_str("")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->type_name("NAME[,...]");
+  app.add_option("--spin", flags->spin_us,
+                 "poll this long before sleeping while waiting for answers")
+      ->check(WholeNumber(0))
+      ->type_name("MICROSECONDS");
+  app.add_option("--json", flags->json_file,
+                 "write the results to this file too; - is stdout, instead of the tables")
+      ->type_name("FILE");
+  app.option_defaults()->group("Options");
+  app.require_subcommand(1);
+  app.fallthrough();
+
+  AddReplayFlags(
+      *app.add_subcommand("replay", "publish traces, ask their queries, compare the answers"),
+      flags);
+
+  CLI::App& traces =
+      *app.add_subcommand("traces", "read traces and say what is in them; needs no daemon");
+  traces.add_option("FILE", flags->traces, "recorded traces (.safetensors)")->required();
+  traces.preparse_callback([endpoint](size_t) { endpoint->required(false); });
 
   CLI::App& latency =
       *app.add_subcommand("latency", "attend random records: latencies, and where the time goes");
   AddLoadFlags(latency, flags);
   latency.add_option("--tokens", flags->load.tokens, "tokens that each query attends")
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumber(1));
   latency.add_option("--holders", flags->load.holders, "nodes that they are spread over")
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumber(1));
   latency
       .add_option("--chunk-tokens", flags->load.chunk_tokens, "at most so many tokens in a chunk")
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumber(1));
   latency.add_option("--record", flags->record, "record format that the cluster must hold")
       ->check(CLI::IsMember({"bf16", "fp8"}));
 
@@ -115,33 +137,52 @@ absl::StatusOr<std::unique_ptr<Client>> ConnectTo(const Flags& flags) {
   return client;
 }
 
-// What a command found: tables, the same as JSON, and whether all is well.
+// What a command found: tables, the same as JSON, whether all is well, and why it ended early.
 struct Outcome {
   std::string text;
   nlohmann::json json;
   bool right = true;
+  absl::Status stopped;
 };
 
-absl::StatusOr<Outcome> RunReplay(const Flags& flags, ProgressLine& progress) {
+absl::StatusOr<std::vector<Trace>> ReadTraces(const Flags& flags) {
   std::vector<Trace> traces;
   for (const std::string& path : flags.traces) {
     absl::StatusOr<Trace> trace = ReadTrace(path);
     if (!trace.ok()) return trace.status();
     traces.push_back(*std::move(trace));
   }
+  return traces;
+}
+
+absl::StatusOr<Outcome> RunTraces(const Flags& flags) {
+  const auto traces = ReadTraces(flags);
+  if (!traces.ok()) return traces.status();
+  return Outcome{.text = TracesText(*traces), .json = TracesJson(*traces)};
+}
+
+absl::StatusOr<Outcome> RunReplay(const Flags& flags, ProgressLine& progress) {
+  const auto traces = ReadTraces(flags);
+  if (!traces.ok()) return traces.status();
   auto client = ConnectTo(flags);
   if (!client.ok()) return client.status();
+  CatchInterrupts();
   const ReplayOptions options = {
       .chunk_tokens = flags.chunk_tokens,
-      .nodes = flags.nodes,
+      .holders = flags.holders,
       .out_format = flags.out == "fp32" ? OutFormat::kFp32 : OutFormat::kBf16,
       .timeout = absl::Seconds(flags.connection.timeout_s),
-      .progress = [&](const std::string& text) { progress.Show(text); }};
+      .progress = [&](const std::string& text) { progress.Show(text); },
+      .interrupted = Interrupted};
   std::vector<ReplayReport> reports;
   Outcome outcome;
-  for (const Trace& trace : traces) {
+  for (const Trace& trace : *traces) {
     absl::StatusOr<ReplayReport> report = Replay(**client, trace, options);
-    if (!report.ok()) return report.status();
+    if (!report.ok() && reports.empty()) return report.status();
+    if (!report.ok()) {
+      outcome.stopped = report.status();
+      break;
+    }
     outcome.right = outcome.right && report->right();
     reports.push_back(*std::move(report));
   }
@@ -154,21 +195,32 @@ absl::StatusOr<Outcome> RunLoad(const Flags& flags, const std::string& command,
                                 ProgressLine& progress) {
   auto client = ConnectTo(flags);
   if (!client.ok()) return client.status();
+  CatchInterrupts();
   AttendLoadOptions options = flags.load;
   options.duration = absl::Seconds(flags.duration_s);
   options.timeout = absl::Seconds(flags.connection.timeout_s);
   options.progress = [&](const std::string& text) {
     progress.Show(absl::StrCat(command, ": ", text));
   };
+  options.interrupted = Interrupted;
   if (command == "transport") {
     const auto reports = MeasureWire(**client, options);
     if (!reports.ok()) return reports.status();
-    return Outcome{.text = EchoText(*reports), .json = EchoJson(*reports)};
+    return Outcome{.text = EchoText(*reports),
+                   .json = EchoJson(*reports),
+                   .stopped = reports->empty() ? absl::OkStatus() : reports->back().stopped};
   }
   const auto report = MeasureAttend(**client, options);
   if (!report.ok()) return report.status();
   return Outcome{.text = AttendLoadText(options, *report),
-                 .json = AttendLoadJson(options, *report)};
+                 .json = AttendLoadJson(options, *report),
+                 .stopped = report->stopped};
+}
+
+absl::StatusOr<Outcome> RunCommand(const Flags& flags, const std::string& command) {
+  if (command == "traces") return RunTraces(flags);
+  ProgressLine progress;
+  return command == "replay" ? RunReplay(flags, progress) : RunLoad(flags, command, progress);
 }
 
 absl::Status WriteJson(const std::string& file, const nlohmann::json& json) {
@@ -183,18 +235,17 @@ int Main(int argc, char** argv) {
   CLI::App app(
       "Replays recorded attention through a latentd cluster and checks it; measures latency.",
       "latent-bench");
-  app.footer("Exit status: 0 all is well, 1 a wrong answer or none, 2 usage.");
+  app.footer(
+      "Exit status: 0 all is well, 1 a wrong answer, or not all that was asked for, 2 usage.");
   Flags flags;
   AddFlags(app, &flags);
   if (const auto code = ParseCommandLine(app, argc, argv)) return *code;
 
   const std::string command = app.get_subcommands().front()->get_name();
-  ProgressLine progress;
-  absl::StatusOr<Outcome> outcome =
-      command == "replay" ? RunReplay(flags, progress) : RunLoad(flags, command, progress);
-  progress.Clear();
+  absl::StatusOr<Outcome> outcome = RunCommand(flags, command);
   if (!outcome.ok()) return Fail(app, outcome.status());
   outcome->json["command"] = command;
+  if (!outcome->stopped.ok()) outcome->json["stopped"] = outcome->stopped.ToString();
   if (flags.json_file == "-") {
     std::cout << outcome->json.dump(2) << "\n";
   } else {
@@ -202,6 +253,12 @@ int Main(int argc, char** argv) {
     if (!flags.json_file.empty()) {
       if (absl::Status s = WriteJson(flags.json_file, outcome->json); !s.ok()) return Fail(app, s);
     }
+  }
+  std::cout.flush();
+  if (!outcome->stopped.ok()) {
+    return Fail(app, absl::Status(outcome->stopped.code(),
+                                  absl::StrCat("ended early, what came before is above: ",
+                                               std::string(outcome->stopped.message()))));
   }
   return outcome->right ? kExitOk : kExitFailed;
 }

@@ -8,6 +8,7 @@
 #include "tools/admin_calls.h"
 #include "tools/command_line.h"
 #include "tools/ctl_views.h"
+#include "tools/interrupt.h"
 #include "tools/progress_line.h"
 
 namespace latentd {
@@ -24,10 +25,12 @@ struct Flags {
 };
 
 void AddFlags(CLI::App& app, Flags* flags) {
+  SetUp(app);
   app.option_defaults()->always_capture_default();
-  AddConnectionFlags(app, &flags->connection);
+  CLI::Option* endpoint = AddConnectionFlags(app, &flags->connection);
   app.add_option("--output", flags->output, "how to print")
-      ->check(CLI::IsMember({"table", "json"}));
+      ->check(CLI::IsMember({"table", "json"}))
+      ->group(endpoint->get_group());
   app.require_subcommand(1);
   app.fallthrough();
   app.add_subcommand("status", "the daemon: state, layout, lanes and what they hold");
@@ -35,14 +38,16 @@ void AddFlags(CLI::App& app, Flags* flags) {
   CLI::App& table = *app.add_subcommand("table", "the routing table: who holds how many slots");
   table.add_flag("--ranges", flags->ranges, "every range of slots and its holders");
   CLI::App& chunks = *app.add_subcommand("chunks", "the chunks that the daemon holds");
-  chunks.add_option("--limit", flags->limit, "show at most so many")->check(CLI::PositiveNumber);
+  chunks.add_option("--limit", flags->limit, "show at most so many")->check(WholeNumber(1));
   chunks.add_option("--prefix", flags->prefix,
                     "only those whose id starts with these hexadecimal digits");
   CLI::App& drain = *app.add_subcommand(
       "drain", "admit no more queries and publishes; what is in flight finishes");
-  drain.add_flag("--wait", flags->wait, "return when nothing is in flight any more");
-  drain.add_option("--wait-timeout", flags->wait_timeout_s, "with --wait: give up after this long")
-      ->check(CLI::PositiveNumber)
+  CLI::Option* wait =
+      drain.add_flag("--wait", flags->wait, "return when nothing is in flight any more");
+  drain.add_option("--wait-timeout", flags->wait_timeout_s, "give up after this long")
+      ->needs(wait)
+      ->check(PositiveSeconds())
       ->type_name("SECONDS");
   app.add_subcommand("resume", "admit again");
 }
@@ -59,7 +64,12 @@ absl::StatusOr<View> Drain(AdminCalls& calls, const Flags& flags) {
   uint64_t in_flight = drained->requests_in_flight();
   ProgressLine progress;
   const absl::Time give_up = absl::Now() + absl::Seconds(flags.wait_timeout_s);
+  if (flags.wait) CatchInterrupts();
   while (flags.wait && in_flight > 0) {
+    if (Interrupted()) {
+      return absl::CancelledError(
+          absl::StrCat("interrupted; the node is draining, ", in_flight, " requests in flight"));
+    }
     if (absl::Now() > give_up) {
       return absl::DeadlineExceededError(absl::StrCat(
           "still draining: ", in_flight, " requests in flight after ", flags.wait_timeout_s, " s"));

@@ -29,6 +29,7 @@ class Replayer {
     for (uint32_t layer = 0; layer < trace_.layers.size(); ++layer) {
       for (uint32_t step = 0; step < trace_.steps; ++step) {
         options_.progress(absl::StrCat(trace_.name, ": layer ", layer, ", step ", step));
+        if (options_.interrupted()) return Named(absl::CancelledError("interrupted"), layer, step);
         if (absl::Status s = AskStep(layer, step); !s.ok()) return s;
       }
       if (absl::Status s = AskAllSteps(layer); !s.ok()) return s;
@@ -67,7 +68,7 @@ class Replayer {
   }
 
   absl::Status Publish() {
-    auto placement = Placement::Create(*client_.table(), options_.nodes, FreshSeed());
+    auto placement = Placement::Create(*client_.table(), options_.holders, FreshSeed());
     if (!placement.ok()) return placement.status();
     const uint64_t record_bytes = client_.layout().record_bytes();
     const auto layers = static_cast<uint32_t>(trace_.layers.size());
@@ -75,6 +76,8 @@ class Replayer {
       const uint32_t tokens = std::min(options_.chunk_tokens, trace_.tokens() - first);
       const ChunkId id = placement->Draw(chunks_.size());
       options_.progress(absl::StrCat(trace_.name, ": publishing chunk ", chunks_.size()));
+      if (options_.interrupted())
+        return absl::CancelledError(absl::StrCat(trace_.name, ": interrupted"));
       std::vector<std::byte> records;
       for (const std::vector<std::byte>& layer : records_) {
         const auto begin = layer.begin() + static_cast<ptrdiff_t>(first * record_bytes);

@@ -24,10 +24,11 @@ namespace latentd {
 
 struct ReplayOptions {
   uint32_t chunk_tokens = 128;
-  uint32_t nodes = 0;  // that the chunks are spread over; 0: all
+  uint32_t holders = 0;  // nodes that the chunks are spread over; 0: all
   OutFormat out_format = OutFormat::kBf16;
   absl::Duration timeout = absl::Seconds(10);
   std::function<void(const std::string&)> progress = [](const std::string&) {};
+  std::function<bool()> interrupted = [] { return false; };  // ends it with CANCELLED
 };
 
 struct ReplayReport {
@@ -37,7 +38,7 @@ struct ReplayReport {
   uint32_t chunks = 0;
   bool sealed = false;
   uint32_t heads = 0;
-  uint64_t queries = 0;
+  uint64_t queries = 0;  // each step's, and one of all steps for each layer
   WorstError error;
   std::vector<double> latency_us;  // of the step-by-step queries, blocking
   uint64_t routed_bytes = 0;       // of those queries, both ways

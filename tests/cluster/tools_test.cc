@@ -1,5 +1,6 @@
 // latentctl and latent-bench as an operator runs them: against a cluster, and against nothing.
 #include <catch2/catch.hpp>
+#include <csignal>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -7,6 +8,7 @@
 #include "tests/cluster/cluster.h"
 #include "tests/cluster/eventually.h"
 #include "tests/cluster/loopback.h"
+#include "tests/cluster/process.h"
 #include "tests/cluster/raw_calls.h"
 
 namespace latentd::testing {
@@ -103,6 +105,45 @@ TEST_CASE("commands that do not exist are refused with the usage") {
         0);
 }
 
+TEST_CASE("what is wrong on a command line is named, with exit code 2") {
+  struct Case {
+    std::vector<std::string> arguments;
+    const char* named;
+  };
+  const auto ctl = Runfile("tools/latentctl");
+  const auto bench = Runfile("tools/latent-bench");
+  for (const Case& c : std::vector<Case>{
+           {{ctl, "--endpoint", "127.0.0.1:99999", "status"}, "'127.0.0.1:99999'"},
+           {{ctl, "--endpoint", "127.0.0.1", "status"}, "'127.0.0.1'"},
+           {{ctl, "--endpoint", "", "status"}, "''"},
+           {{bench, "--endpoint", "127.0.0.1:0", "latency"}, "'127.0.0.1:0'"},
+           {{ctl, "--endpoint", "127.0.0.1:1", "bogus"}, "unknown command 'bogus'"},
+           {{ctl, "bogus"}, "unknown command 'bogus'"},
+           {{ctl, "--endpoint", "127.0.0.1:1", "chunks", "--limit", "0"}, "--limit: '0'"},
+           {{ctl, "--endpoint", "127.0.0.1:1", "--timeout", "0", "status"}, "--timeout: '0'"},
+           {{ctl, "--endpoint", "127.0.0.1:1", "drain", "--wait-timeout", "3"}, "--wait"},
+           {{bench, "--endpoint", "127.0.0.1:1", "latency", "--requests", "abc"}, "'abc'"},
+           {{bench, "--endpoint", "127.0.0.1:1", "latency", "--warmup", "-1"}, "'-1'"}}) {
+    const CommandResult result = RunCommand(c.arguments, Scaled(absl::Seconds(20)));
+    INFO(result.out << result.err);
+    CHECK(result.end.exit_code == 2);
+    CHECK_THAT(result.err, Contains(c.named));
+    CHECK(result.err.size() < 250);
+  }
+}
+
+TEST_CASE("a command's help shows the options that all commands share; versions need no endpoint") {
+  for (const char* tool : {"tools/latentctl", "tools/latent-bench"}) {
+    const char* command = tool == std::string("tools/latentctl") ? "drain" : "latency";
+    const auto help = RunCommand({Runfile(tool), command, "--help"}, Scaled(absl::Seconds(20)));
+    CHECK(help.end.exit_code == 0);
+    CHECK_THAT(help.out, Contains("--endpoint") && Contains("--tls-ca"));
+    const auto version = RunCommand({Runfile(tool), "--version"}, Scaled(absl::Seconds(20)));
+    CHECK(version.end.exit_code == 0);
+    CHECK_FALSE(version.out.empty());
+  }
+}
+
 // A copy of the trace in which one recorded answer is another.
 std::string SpoiltTrace(const std::string& path) {
   std::string content = ReadFile(path);
@@ -141,6 +182,49 @@ TEST_CASE("latent-bench measures latency and the wire") {
     CHECK(result.end.exit_code == 0);
     CHECK_FALSE(json::parse(ReadFile(file)).empty());
   }
+}
+
+TEST_CASE("latent-bench refuses a load beyond the daemon's limits, by flag and limit") {
+  Cluster cluster;
+  for (const auto& [flag, limit] : {std::pair{"--query-tokens", "rows_per_request"},
+                                    {"--concurrency", "inflight_per_session"}}) {
+    const CommandResult result = RunCommand({Runfile("tools/latent-bench"), "--endpoint",
+                                             cluster.endpoint(), "latency", flag, "100000"},
+                                            Scaled(absl::Seconds(20)));
+    INFO(result.err);
+    CHECK(result.end.exit_code == 1);
+    CHECK_THAT(result.err, Contains(flag) && Contains("100000") && Contains(limit));
+  }
+}
+
+TEST_CASE("latent-bench reports what it has when it is interrupted, and when the daemon goes") {
+  Cluster cluster;
+  const bool interrupt = GENERATE(true, false);
+  Process bench(
+      {Runfile("tools/latent-bench"), "--endpoint", cluster.endpoint(), "latency", "--heads", "1",
+       "--tokens", "64", "--warmup", "0", "--requests", "10000000", "--duration", "3600"},
+      FreshFolder("bench") + "/bench");
+  const auto served = [&] { return cluster.node(0).Status().lanes(0).attend_requests() > 100; };
+  REQUIRE(Eventually(Scaled(absl::Seconds(20)), served));
+  if (interrupt) {
+    bench.Signal(SIGINT);
+  } else {
+    REQUIRE(Latentctl(cluster.endpoint(), {"drain"}).end.exit_code == 0);
+  }
+  const auto end = bench.WaitForEnd(Scaled(absl::Seconds(20)));
+  INFO(bench.Out() << bench.Err());
+  REQUIRE(end.has_value());
+  CHECK(end->exit_code == 1);
+  CHECK_THAT(bench.Out(), Contains("queries/s") && Contains("as the caller sees it"));
+  CHECK_THAT(bench.Err(), Contains(interrupt ? "interrupted" : "draining"));
+}
+
+TEST_CASE("latent-bench tells what is in a trace without a daemon") {
+  const auto result = RunCommand(
+      {Runfile("tools/latent-bench"), "traces", Runfile("tests/data/mla-h16-tiny.safetensors")},
+      Scaled(absl::Seconds(20)));
+  CHECK(result.end.exit_code == 0);
+  CHECK_THAT(result.out, Contains("mla-h16-tiny") && Contains("333"));
 }
 
 TEST_CASE("latent-bench says whom it could not reach and which file it could not read") {
