@@ -61,6 +61,9 @@ class Copies {
         .to = Address(to), .from = Address(from), .bytes = static_cast<uint32_t>(bytes)};
     max_bytes_ = std::max(max_bytes_, static_cast<uint32_t>(bytes));
   }
+  void Add(const UploadedPlan::Copy& copy) {
+    if (copy.bytes > 0) Add(copy.to, copy.from, copy.bytes);
+  }
   bool empty() const { return count_ == 0; }
   absl::Status Launch(const CopyDone& done, cudaStream_t stream) const {
     if (empty()) return absl::OkStatus();
@@ -193,15 +196,16 @@ class InFlight {
     absl::Status status = Stage(arena.geometry, memory.pinned_payloads);
     if (!status.ok()) return status;
     plan_.Build(arena.geometry, device_problems_, device);
-    status = uploaded_.Upload(plan_, static_cast<uint32_t>(problems.size()), arena,
-                              memory.device_page_tables, stream_);
+    status = uploaded_.Prepare(plan_, static_cast<uint32_t>(problems.size()), arena,
+                               memory.device_page_tables, stream_);
     if (!status.ok()) return status;
+    copies_in_.Add(uploaded_.copy_in());
+    copies_out_.Add(uploaded_.copy_out());
     const CopyDone done = {.arrivals = reinterpret_cast<uint32_t*>(words_on_device_.data()),
                            .done = reinterpret_cast<uint32_t*>(words_.data()),
                            .ticket = ++ticket_};
     status = copies_in_.Launch({}, stream_);
     if (status.ok()) status = uploaded_.Launch(arena, stream_);
-    if (status.ok()) status = uploaded_.CopyBadRows(stream_);
     // The last: it says that everything is done.
     if (status.ok()) status = copies_out_.Launch(done, stream_);
     if (!status.ok()) return status;
@@ -223,8 +227,8 @@ class InFlight {
                AlignUp(rows * sizeof(float));
     }
     absl::Status status = on_device_.Grow(bytes);
-    if (status.ok()) status = copies_in_.Reserve(problems_.size());
-    if (status.ok()) status = copies_out_.Reserve(2 * problems_.size());
+    if (status.ok()) status = copies_in_.Reserve(problems_.size() + 1);
+    if (status.ok()) status = copies_out_.Reserve(2 * problems_.size() + 1);
     if (status.ok() && !pinned) status = staged_.Grow(bytes);
     if (!status.ok()) return status;
     copies_in_.Clear();

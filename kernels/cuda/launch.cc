@@ -76,12 +76,22 @@ absl::StatusOr<PlanDevice> PreparePlanDevice(const Arena& arena) {
 
 absl::Status UploadedPlan::Upload(const Plan& plan, uint32_t problems, const Arena& arena,
                                   bool device_page_tables, cudaStream_t stream) {
+  absl::Status status = Prepare(plan, problems, arena, device_page_tables, stream);
+  if (!status.ok() || copy_in_.bytes == 0) return status;
+  LATENTD_RETURN_IF_CUDA_ERROR(
+      cudaMemcpyAsync(copy_in_.to, copy_in_.from, copy_in_.bytes, cudaMemcpyHostToDevice, stream));
+  return absl::OkStatus();
+}
+
+absl::Status UploadedPlan::Prepare(const Plan& plan, uint32_t problems, const Arena& arena,
+                                   bool device_page_tables, cudaStream_t stream) {
   form_ = plan.form();
   shape_ = plan.latency_shape();
   cluster_size_ = plan.cluster_size();
   items_ = static_cast<uint32_t>(plan.items().size());
   merges_ = static_cast<uint32_t>(plan.merges().size());
   problems_ = problems;
+  copy_in_ = copy_out_ = {};
   if (form_ == Form::kLatency) return PrepareLatency(plan, device_page_tables, stream);
 
   Layout layout;
@@ -122,8 +132,10 @@ absl::Status UploadedPlan::Upload(const Plan& plan, uint32_t problems, const Are
     }
   }
   std::fill_n(reinterpret_cast<uint32_t*>(staging_.data() + bad_rows_offset_), problems, kNoBadRow);
-  LATENTD_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(memory_.data(), staging_.data(), layout.bytes(),
-                                               cudaMemcpyHostToDevice, stream));
+  copy_in_ = {.to = memory_.data(), .from = staging_.data(), .bytes = layout.bytes()};
+  copy_out_ = {.to = staging_.data() + bad_rows_offset_,
+               .from = memory_.data() + bad_rows_offset_,
+               .bytes = problems * sizeof(uint32_t)};
 
   auto at = [this](uint64_t offset) { return memory_.data() + offset; };
   work_.rows = reinterpret_cast<const WorkRow*>(at(rows));
@@ -220,14 +232,6 @@ absl::Status UploadedPlan::Launch(const Arena& arena, cudaStream_t stream) const
       return absl::OkStatus();
   }
   LATENTD_RETURN_IF_CUDA_ERROR(LaunchCombine(work_, merges_, arena.geometry.latent_width, stream));
-  return absl::OkStatus();
-}
-
-absl::Status UploadedPlan::CopyBadRows(cudaStream_t stream) {
-  if (form_ == Form::kLatency) return absl::OkStatus();
-  LATENTD_RETURN_IF_CUDA_ERROR(
-      cudaMemcpyAsync(staging_.data() + bad_rows_offset_, memory_.data() + bad_rows_offset_,
-                      problems_ * sizeof(uint32_t), cudaMemcpyDeviceToHost, stream));
   return absl::OkStatus();
 }
 

@@ -22,17 +22,30 @@ absl::StatusOr<PlanDevice> PreparePlanDevice(const Arena& arena);
 // A plan in device memory. One plan at a time; keeps its memory.
 class UploadedPlan {
  public:
-  // Enqueues the copy. `problems`: how many the plan is of. The plan and, unless
-  // `device_page_tables`, the page tables may go when this returns.
+  // Bytes that must be copied before the launch or after it, if any.
+  struct Copy {
+    std::byte* to = nullptr;
+    const std::byte* from = nullptr;
+    uint64_t bytes = 0;
+  };
+
+  // Finds room. `problems`: how many the plan is of. The plan and, unless `device_page_tables`, the
+  // page tables may go when this returns. Somebody else copies copy_in() and copy_out().
+  absl::Status Prepare(const Plan& plan, uint32_t problems, const Arena& arena,
+                       bool device_page_tables, cudaStream_t stream);
+  // Of pinned memory to the device.
+  const Copy& copy_in() const { return copy_in_; }
+  // Of the device to pinned memory: the bad rows, where they are not written there at once.
+  const Copy& copy_out() const { return copy_out_; }
+
+  // Prepare, and enqueues copy_in().
   absl::Status Upload(const Plan& plan, uint32_t problems, const Arena& arena,
                       bool device_page_tables, cudaStream_t stream);
 
   // Enqueues the kernels. May be repeated.
   absl::Status Launch(const Arena& arena, cudaStream_t stream) const;
 
-  // Enqueues the copy of the bad rows back, where they are not written to host memory at once.
-  absl::Status CopyBadRows(cudaStream_t stream);
-  // Valid once that copy is done: for each problem its first row that left fp32, or kNoBadRow.
+  // Valid once copy_out() is done: for each problem its first row that left fp32, or kNoBadRow.
   const uint32_t* bad_rows() const {
     return reinterpret_cast<const uint32_t*>(staging_.data() + bad_rows_offset_);
   }
@@ -51,6 +64,8 @@ class UploadedPlan {
   uint32_t items_ = 0;
   uint32_t merges_ = 0;
   uint32_t problems_ = 0;
+  Copy copy_in_;
+  Copy copy_out_;
   uint64_t bad_rows_offset_ = 0;
   PinnedMemory staging_;
   DeviceMemory memory_;
