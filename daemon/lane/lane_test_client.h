@@ -52,8 +52,10 @@ inline std::shared_ptr<const RoutingTable> TestTable(uint64_t epoch = kTestEpoch
   return ValueOrDie(AssignSlots(Epoch{epoch}, std::move(infos), 1));
 }
 
+// On the CPU, or on the device that LATENTD_TEST_DEVICE names (tests/gpu/run.sh).
 inline LaneOptions TestOptions(uint32_t pages = 64) {
   LaneOptions options;
+  if (const char* device = std::getenv("LATENTD_TEST_DEVICE")) options.device = device;
   options.node_id = "node-a";
   options.generation = Generation{kTestGeneration};
   options.layout = TinyLayout();
