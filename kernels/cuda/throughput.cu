@@ -6,12 +6,15 @@
 // one's softmax hides behind the other's products:
 //
 //   warpgroup 0                                    warpgroup 1
-//   S0, m0 = max(m, S0), P0 = exp2(S0 - m0)        O = O + P1 V1[right] (of the pair before)
-//   P0 and m0 to shared memory      -- P0, m0 -->  S1 starts
+//   S0, m0, P0 = exp2(S0 - m0)                     O = O + P1 V1[right] (of the pair before)
+//   P0 and m0 to shared memory      -- P0, m0 -->  S1, once S0 is on its way
 //   O = O exp2(m - m0) + P0 V0[left]               O = O exp2(m - m0) + P0 V0[right]
-//                                                  m1 = max(m0, S1), P1 = exp2(S1 - m1)
+//                                                  m1, P1 = exp2(S1 - m1)
 //                                  <-- P1, m1 --   P1 and m1 to shared memory
 //   O = O exp2(m0 - m1) + P1 V1[left]              O = O exp2(m0 - m1) + P1 V1[right]
+//
+// m is a base near the row's maximum that seldom moves (throughput_blocks.cuh): mostly O is not
+// multiplied by anything.
 //
 // P takes the place of its block's rope box, which only S reads. A third warpgroup loads, in parts
 // (left, right, rope) because each is free at another time; the even block is free in the middle of
