@@ -124,25 +124,34 @@ TEST_CASE("device and pinned memory are used in place") {
   TestStore store(kUsualGeometry, RecordFormat::kBf16, 1, 16, 5);
   const uint32_t chunk = store.AddChunk(700);
   const RunningBackend device = OnDevice(store);
-  TestProblem problem = OneGroup(store, 16, 2, true, {{store.page_ids(chunk), 700, 0}});
-  DeviceMemory rows;
+  DeviceMemory device_rows;
+  PinnedMemory pinned_rows;
   PinnedMemory out;
-  REQUIRE(rows.Grow(problem.rows.size() * sizeof(Bf16)).ok());
-  REQUIRE(out.Grow(problem.out.size() + problem.lse.size() * sizeof(float)).ok());
-  REQUIRE(cudaMemcpy(rows.data(), problem.rows.data(), problem.rows.size() * sizeof(Bf16),
-                     cudaMemcpyDefault) == cudaSuccess);
-  Problem view = problem.View();
-  view.rows = reinterpret_cast<const Bf16*>(rows.data());
-  view.out = out.data();
-  view.lse = reinterpret_cast<float*>(out.data() + problem.out.size());
-  device->Submit(1, {&view, 1});
-  std::vector<BatchResult> done;
-  while (done.empty()) device->Poll(done);
-  RequireOk(done[0]);
-  REQUIRE(done[0].compute_ns > 0);
-  std::memcpy(problem.out.data(), view.out, problem.out.size());
-  std::memcpy(problem.lse.data(), view.lse, problem.lse.size() * sizeof(float));
-  RequireClose(store, problem);
+  // With full tiles, whose rows come by tensor copies, and without.
+  for (uint32_t heads : {16u, 128u}) {
+    for (bool pinned : {false, true}) {
+      CAPTURE(heads, pinned);
+      TestProblem problem = OneGroup(store, heads, 2, true, {{store.page_ids(chunk), 700, 0}});
+      const uint64_t row_bytes = problem.rows.size() * sizeof(Bf16);
+      REQUIRE(device_rows.Grow(row_bytes).ok());
+      REQUIRE(pinned_rows.Grow(row_bytes).ok());
+      REQUIRE(out.Grow(problem.out.size() + problem.lse.size() * sizeof(float)).ok());
+      std::byte* rows = pinned ? pinned_rows.data() : device_rows.data();
+      REQUIRE(cudaMemcpy(rows, problem.rows.data(), row_bytes, cudaMemcpyDefault) == cudaSuccess);
+      Problem view = problem.View();
+      view.rows = reinterpret_cast<const Bf16*>(rows);
+      view.out = out.data();
+      view.lse = reinterpret_cast<float*>(out.data() + problem.out.size());
+      device->Submit(1, {&view, 1});
+      std::vector<BatchResult> done;
+      while (done.empty()) device->Poll(done);
+      RequireOk(done[0]);
+      REQUIRE(done[0].compute_ns > 0);
+      std::memcpy(problem.out.data(), view.out, problem.out.size());
+      std::memcpy(problem.lse.data(), view.lse, problem.lse.size() * sizeof(float));
+      RequireClose(store, problem);
+    }
+  }
 }
 
 TEST_CASE("what cannot be a backend is refused with a reason") {
