@@ -149,6 +149,38 @@ TEST_CASE("a daemon that restarted is given a new session") {
   CHECK(daemon.sessions_opened() == 2);
 }
 
+TEST_CASE("a holder that lost a chunk is replaced by one that has it") {
+  Pair pair;
+  pair.Place(1, {{0, 1}});
+  pair.a.SetScript([](const ParsedRequest&) {
+    return FakeAnswer{.status = absl::NotFoundError("no such chunk")};
+  });
+  pair.b.SetScript(AnswerAttendWith(3));
+  const auto client = ConnectTo(pair.a);
+  Query query({kFirst});
+  const auto answer = client->Attend(query.args(), kLong);
+  INFO(answer.status().ToString());
+  REQUIRE(answer.ok());
+  CHECK(query.out_value() == 3);
+  CHECK(answer->holders[0].node == "node-b");
+}
+
+TEST_CASE("a chunk whose first holder is not there is not said to be gone") {
+  Pair pair;
+  pair.Place(1, {{0, 1}});
+  pair.a.SetScript([](const ParsedRequest&) {
+    return FakeAnswer{.status = absl::UnavailableError("draining")};
+  });
+  pair.b.SetScript([](const ParsedRequest&) {
+    return FakeAnswer{.status = absl::NotFoundError("no such chunk")};
+  });
+  const auto client = ConnectTo(pair.a);
+  Query query({kFirst});
+  const absl::Status status = client->Attend(query.args(), kLong).status();
+  CHECK(absl::IsUnavailable(status));
+  CHECK_THAT(std::string(status.message()), Contains("node-a: draining"));
+}
+
 TEST_CASE("a cache that is gone is NOT_FOUND") {
   FakeDaemon daemon;
   const auto client = ConnectTo(daemon);

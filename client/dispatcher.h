@@ -57,6 +57,7 @@ class Dispatcher {
     Items items;
     Attempts attempts;
     absl::InlinedVector<NodeId, 1> excluded;  // holders that failed it
+    absl::Status first_holder_said;           // once another is asked in its place
     Epoch min_epoch{};
     NodeId asked;  // a holder whose table is to be known first
     uint64_t not_before_ns = 0;

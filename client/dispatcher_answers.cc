@@ -71,12 +71,12 @@ void Dispatcher::OnFailure(Entry& entry, Work work, const NodeId& node, const ab
     }
   }
   switch (step) {
-    case NextStep::kGiveUp:
-      if (!entry.operation->Tolerates(work.items, status)) {
-        EndEntry(work.operation, entry,
-                 PrefixStatus(StatusForCaller(status), absl::StrCat("node ", node)));
-      }
+    case NextStep::kGiveUp: {
+      const absl::Status told = PrefixStatus(StatusForCaller(status), absl::StrCat("node ", node));
+      const absl::Status both = StatusOfBothHolders(work.first_holder_said, told);
+      if (!entry.operation->Tolerates(work.items, both)) EndEntry(work.operation, entry, both);
       return;
+    }
     case NextStep::kRefreshTable:
       next.min_epoch = failure.holder_epoch;
       control_->RefreshTable(node, failure.holder_epoch);
@@ -99,6 +99,7 @@ void Dispatcher::OnFailure(Entry& entry, Work work, const NodeId& node, const ab
       }
       break;
     case NextStep::kOtherHolder:
+      next.first_holder_said = PrefixStatus(status, absl::StrCat("node ", node));
       break;
   }
   Launch(std::move(next));

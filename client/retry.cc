@@ -18,7 +18,7 @@ NextStep DecideRetry(const Failure& failure, const Attempts& before) {
   if (absl::IsUnauthenticated(failure.status)) {
     return before.reopened_session ? NextStep::kGiveUp : NextStep::kReopenSession;
   }
-  if (absl::IsUnavailable(failure.status)) {
+  if (absl::IsUnavailable(failure.status) || absl::IsNotFound(failure.status)) {
     return before.changed_holder || !failure.other_holder ? NextStep::kGiveUp
                                                           : NextStep::kOtherHolder;
   }
@@ -44,6 +44,10 @@ Attempts After(NextStep step, Attempts before) {
       break;
   }
   return before;
+}
+
+absl::Status StatusOfBothHolders(const absl::Status& first, const absl::Status& second) {
+  return absl::IsUnavailable(first) && absl::IsNotFound(second) ? first : second;
 }
 
 absl::Status PrefixStatus(const absl::Status& status, std::string_view prefix) {

@@ -7,7 +7,8 @@
 //   WRONG_EPOCH, the holder's table is older    wait for it to catch up           once
 //   NOT_HOLDER (another table, the same epoch)  ask it for that table, place anew once
 //   UNAUTHENTICATED (expired, or a new daemon)  open a session anew               once
-//   UNAVAILABLE (gone, hung, draining)          place on another holder           once
+//   UNAVAILABLE (gone, hung, draining),         place on another holder           once
+//     NOT_FOUND (it lost what others may have)
 //   anything else                               -                                 never
 //
 // WRONG_GENERATION is never tried again: the bytes that were asked for are gone. RESOURCE_EXHAUSTED
@@ -54,6 +55,10 @@ enum class NextStep : uint8_t {
 NextStep DecideRetry(const Failure& failure, const Attempts& before);
 // `before`, with the step taken.
 Attempts After(NextStep step, Attempts before);
+
+// What became of a request that one holder failed with `first` and another, in its place, with
+// `second`. A cache counts as gone only if both holders say so.
+absl::Status StatusOfBothHolders(const absl::Status& first, const absl::Status& second);
 
 // The same error, typed payloads and all, with "`prefix`: " in front of its message.
 absl::Status PrefixStatus(const absl::Status& status, std::string_view prefix);

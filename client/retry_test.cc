@@ -54,6 +54,24 @@ TEST_CASE("a holder that is gone is replaced by another, once") {
   CHECK(DecideRetry(failure, {}) == NextStep::kGiveUp);
 }
 
+TEST_CASE("what one holder has lost another may have") {
+  Failure failure = {.status = absl::NotFoundError("no such chunk"), .other_holder = true};
+  CHECK(DecideRetry(failure, {}) == NextStep::kOtherHolder);
+  CHECK(DecideRetry(failure, After(NextStep::kOtherHolder, {})) == NextStep::kGiveUp);
+  failure.other_holder = false;
+  CHECK(DecideRetry(failure, {}) == NextStep::kGiveUp);
+}
+
+TEST_CASE("a cache is gone only if both holders say so") {
+  const absl::Status gone = absl::NotFoundError("no such chunk");
+  const absl::Status silent = absl::UnavailableError("hung");
+  CHECK(StatusOfBothHolders(gone, gone) == gone);
+  CHECK(StatusOfBothHolders(silent, gone) == silent);
+  CHECK(StatusOfBothHolders(gone, silent) == silent);
+  // Nobody else was asked.
+  CHECK(StatusOfBothHolders(absl::OkStatus(), gone) == gone);
+}
+
 TEST_CASE("each cause has its own attempt") {
   Attempts attempts = After(NextStep::kRefreshTable, {});
   attempts = After(NextStep::kReopenSession, attempts);
@@ -63,17 +81,12 @@ TEST_CASE("each cause has its own attempt") {
 }
 
 TEST_CASE("nothing else is tried again") {
-  const std::vector<absl::Status> finals = {absl::NotFoundError("x"),
-                                            absl::OutOfRangeError("x"),
-                                            absl::InvalidArgumentError("x"),
-                                            absl::AlreadyExistsError("x"),
-                                            absl::ResourceExhaustedError("x"),
-                                            absl::DeadlineExceededError("x"),
-                                            absl::FailedPreconditionError("x"),
-                                            absl::DataLossError("x"),
-                                            absl::InternalError("x"),
-                                            WrongGenerationError("x"),
-                                            LayoutMismatchError("x")};
+  const std::vector<absl::Status> finals = {
+      absl::OutOfRangeError("x"),       absl::InvalidArgumentError("x"),
+      absl::AlreadyExistsError("x"),    absl::ResourceExhaustedError("x"),
+      absl::DeadlineExceededError("x"), absl::FailedPreconditionError("x"),
+      absl::DataLossError("x"),         absl::InternalError("x"),
+      WrongGenerationError("x"),        LayoutMismatchError("x")};
   for (const absl::Status& status : finals) {
     CHECK(DecideRetry({.status = status, .other_holder = true}, {}) == NextStep::kGiveUp);
   }

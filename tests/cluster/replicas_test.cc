@@ -210,7 +210,7 @@ TEST_CASE("a chunk that its first holder alone has is refused by name while that
   world.primary().Kill();
   const absl::Status refused = frontend.AskAndCheck(world.questions[0], kTimeout);
   INFO(refused.ToString());
-  CHECK((absl::IsNotFound(refused) || absl::IsUnavailable(refused)));
+  CHECK(absl::IsUnavailable(refused));
 
   world.primary().Start();
   world.primary().WaitUntilReady();
