@@ -67,11 +67,10 @@ class Copies {
   bool empty() const { return count_ == 0; }
   absl::Status Launch(const CopyDone& done, cudaStream_t stream) const {
     if (empty()) return absl::OkStatus();
-    LATENTD_RETURN_IF_CUDA_ERROR(
-        count_ <= kFewCopyRuns
-            ? LaunchFewCopyRuns(runs(), count_, done, stream)
-            : LaunchCopyRuns(nullptr, nullptr, runs(), count_, max_bytes_, done, stream));
-    return absl::OkStatus();
+    return CudaStatus(count_ <= kFewCopyRuns ? LaunchFewCopyRuns(runs(), count_, done, stream)
+                                             : LaunchCopyRuns(nullptr, nullptr, runs(), count_,
+                                                              max_bytes_, done, stream),
+                      "launching a copy of rows or answers");
   }
 
  private:

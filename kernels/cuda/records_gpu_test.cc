@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/bf16.h"
+#include "kernels/cuda/backend.h"
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/records.h"
 #include "kernels/cuda/records_memory.h"
@@ -182,6 +183,48 @@ TEST_CASE("a device that is not there is refused by name") {
   const auto memory = MakeCudaRecordMemory(99, kMiB);
   CHECK(memory.status().code() == absl::StatusCode::kInvalidArgument);
   CHECK(std::string(memory.status().message()).find("cuda:99") != std::string::npos);
+}
+
+// Hidden: a fault is the end of the process's use of the device, so that this runs alone.
+TEST_CASE("a device that has faulted fails batches and copies, under way and later", "[.fault]") {
+  constexpr Geometry kTiny{8, 4};
+  constexpr uint64_t kPageBytes = kPageTokens * RecordBytes(kTiny, RecordFormat::kBf16);
+  auto memory = MakeCudaRecordMemory(0, kPageBytes);
+  REQUIRE(memory.ok());
+  auto backend = MakeCudaBackend({.geometry = kTiny,
+                                  .cache = {(*memory)->base(), kPageBytes, kPageBytes},
+                                  .pages = 1,
+                                  .pinned_payloads = true});
+  REQUIRE(backend.ok());
+  PinnedMemory payload;
+  REQUIRE(payload.Grow(4096).ok());
+  const uint32_t no_page = 1u << 31;
+  const Segment segment = {.page_ids = &no_page, .visible_tokens = 3};
+  const Group group = {.tokens = 1, .segments = 1};
+  const Problem problem = {.tokens = 1,
+                           .heads = 1,
+                           .scale = 1,
+                           .groups = {&group, 1},
+                           .segments = {&segment, 1},
+                           .rows = reinterpret_cast<const Bf16*>(payload.data()),
+                           .out = payload.data() + 1024,
+                           .lse = reinterpret_cast<float*>(payload.data() + 2048)};
+  for (int round = 0; round < 2; ++round) {
+    (*backend)->Submit(1, {&problem, 1});
+    std::vector<BatchResult> done;
+    while (done.empty()) (*backend)->Poll(done);
+    INFO(done[0].statuses[0].ToString());
+    CHECK(done[0].statuses[0].code() == absl::StatusCode::kInternal);
+  }
+  std::byte record[24] = {};
+  const RecordRun run = {.memory_offset = 0, .host_offset = 0, .bytes = sizeof(record)};
+  for (const absl::Status& status :
+       {(*memory)->Write({&run, 1}, record), (*memory)->Read({&run, 1}, record),
+        (*memory)->FirstDifference({&run, 1}, record).status()}) {
+    INFO(status.ToString());
+    CHECK(status.code() == absl::StatusCode::kInternal);
+    CHECK(std::string(status.message()).find("cuda:0 failed: ") == 0);
+  }
 }
 
 }  // namespace

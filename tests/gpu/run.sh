@@ -87,6 +87,7 @@ catch_step() {
 test_kernels() {
   catch_step "attention against fp64" "$programs/attention_gpu_test"
   catch_step "records" "$programs/records_gpu_test"
+  step "a faulted device" "$programs/records_gpu_test" "[fault]"
   catch_step "the store over the device's memory" "$programs/latent_store_gpu_test"
   LATENTD_TEST_DEVICE=cuda:0 catch_step "a lane on the device" "$programs/lane_test"
   if ! command -v compute-sanitizer >/dev/null; then
