@@ -8,10 +8,11 @@
 namespace latentd {
 namespace {
 
+// Followed by UCX's bytes and the names of transports.
 struct Envelope {
   uint32_t magic;
-  uint32_t bytes;
-  uint64_t hash;
+  uint32_t ucx_bytes;
+  uint64_t hash;  // of ucx_bytes and what follows
 };
 static_assert(sizeof(Envelope) == 16);
 
@@ -19,26 +20,32 @@ constexpr uint32_t kEnvelopeMagic = 0x4144544c;  // "LTDA"
 // Addresses with a dozen devices are a few hundred bytes.
 constexpr size_t kMaxAddressBytes = 64 << 10;
 
-uint64_t Fnv1a(std::string_view bytes) {
-  uint64_t hash = 0xcbf29ce484222325;
+uint64_t Fnv1a(uint64_t hash, std::string_view bytes) {
   for (const char c : bytes) {
     hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   }
   return hash;
 }
 
-}  // namespace
-
-std::string WrapAddress(std::string_view ucx_address) {
-  const Envelope envelope = {kEnvelopeMagic, static_cast<uint32_t>(ucx_address.size()),
-                             Fnv1a(ucx_address)};
-  std::string address(sizeof(envelope), '\0');
-  std::memcpy(address.data(), &envelope, sizeof(envelope));
-  address.append(ucx_address);
-  return address;
+uint64_t HashOf(uint32_t ucx_bytes, std::string_view body) {
+  const uint64_t size =
+      Fnv1a(0xcbf29ce484222325, {reinterpret_cast<const char*>(&ucx_bytes), sizeof(ucx_bytes)});
+  return Fnv1a(size, body);
 }
 
-absl::StatusOr<std::string_view> UnwrapAddress(std::string_view address) {
+}  // namespace
+
+std::string WrapAddress(const WorkerAddress& address) {
+  std::string body(address.ucx);
+  body.append(address.transports);
+  const auto ucx_bytes = static_cast<uint32_t>(address.ucx.size());
+  const Envelope envelope = {kEnvelopeMagic, ucx_bytes, HashOf(ucx_bytes, body)};
+  std::string wrapped(sizeof(envelope), '\0');
+  std::memcpy(wrapped.data(), &envelope, sizeof(envelope));
+  return wrapped + body;
+}
+
+absl::StatusOr<WorkerAddress> UnwrapAddress(std::string_view address) {
   Envelope envelope;
   if (address.size() <= sizeof(envelope) || address.size() > kMaxAddressBytes) {
     return absl::InvalidArgumentError(absl::StrCat("worker address: got ", address.size(),
@@ -46,14 +53,15 @@ absl::StatusOr<std::string_view> UnwrapAddress(std::string_view address) {
                                                    " to ", kMaxAddressBytes));
   }
   std::memcpy(&envelope, address.data(), sizeof(envelope));
-  const std::string_view bytes = address.substr(sizeof(envelope));
+  const std::string_view body = address.substr(sizeof(envelope));
   if (envelope.magic != kEnvelopeMagic) {
     return absl::InvalidArgumentError("worker address: not one of latentd's");
   }
-  if (envelope.bytes != bytes.size() || envelope.hash != Fnv1a(bytes)) {
+  if (envelope.ucx_bytes == 0 || envelope.ucx_bytes > body.size() ||
+      envelope.hash != HashOf(envelope.ucx_bytes, body)) {
     return absl::InvalidArgumentError("worker address: damaged");
   }
-  return bytes;
+  return WorkerAddress{body.substr(0, envelope.ucx_bytes), body.substr(envelope.ucx_bytes)};
 }
 
 }  // namespace latentd

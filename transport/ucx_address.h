@@ -11,10 +11,16 @@
 
 namespace latentd {
 
-std::string WrapAddress(std::string_view ucx_address);
+struct WorkerAddress {
+  std::string_view ucx;
+  // The transports that its worker may use ("tcp,cuda"), for errors that a person reads.
+  std::string_view transports;
+};
 
-// UCX's bytes inside `address`, a view of it.
-absl::StatusOr<std::string_view> UnwrapAddress(std::string_view address);
+std::string WrapAddress(const WorkerAddress& address);
+
+// Views of `address`.
+absl::StatusOr<WorkerAddress> UnwrapAddress(std::string_view address);
 
 }  // namespace latentd
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 namespace latentd {
 namespace {
@@ -22,30 +23,42 @@ constexpr size_t kSafeHeaderBytesUnknown = 4 << 10;
 
 }  // namespace
 
-size_t SafeHeaderBytes(const std::function<bool(const std::string&)>& environment) {
-  return environment(kSegSize) ? kSafeHeaderBytesUnknown : kSafeHeaderBytes;
+size_t SafeHeaderBytes(const UcxEnvironment& environment) {
+  return environment(kSegSize) != nullptr ? kSafeHeaderBytesUnknown : kSafeHeaderBytes;
 }
 
-bool UsesSharedMemory(const ContextOptions& options) {
-  return std::any_of(options.transports.begin(), options.transports.end(), IsSharedMemory);
+bool UsesSharedMemory(const std::vector<std::string>& transports) {
+  return transports.front()[0] != '^' &&
+         std::any_of(transports.begin(), transports.end(), IsSharedMemory);
+}
+
+std::vector<std::string> ChosenTransports(const ContextOptions& options,
+                                          const UcxEnvironment& environment) {
+  std::vector<std::string> names = options.transports;
+  if (const char* value = environment("TLS"); names.empty() && value != nullptr) {
+    names = absl::StrSplit(value, ',', absl::SkipWhitespace());
+  }
+  if (names.empty() || names.front() == "all") return {"^shm"};
+  if (names.front()[0] == '^') {
+    names.push_back("shm");
+    return names;
+  }
+  const bool has_cuda = std::any_of(names.begin(), names.end(), [](const std::string& name) {
+    return name.rfind("cuda", 0) == 0;
+  });
+  // Without any CUDA transport UCX cannot even stage device memory through the host.
+  if (options.cuda && !has_cuda) names.push_back("cuda");
+  return names;
 }
 
 std::vector<UcxSetting> UcxSettings(const ContextOptions& options,
-                                    const std::function<bool(const std::string&)>& environment) {
-  std::vector<UcxSetting> settings;
-  if (!options.transports.empty()) {
-    std::vector<std::string> transports = options.transports;
-    const bool has_cuda =
-        std::any_of(transports.begin(), transports.end(),
-                    [](const std::string& name) { return name.rfind("cuda", 0) == 0; });
-    // Without any CUDA transport UCX cannot even stage device memory through the host.
-    if (options.cuda && !has_cuda) transports.push_back("cuda");
-    settings.push_back({"TLS", absl::StrJoin(transports, ","), true});
-  }
+                                    const UcxEnvironment& environment) {
+  const std::vector<std::string> transports = ChosenTransports(options, environment);
+  std::vector<UcxSetting> settings = {{"TLS", absl::StrJoin(transports, ","), true}};
   const auto add = [&](const std::string& name, const std::string& value) {
-    if (!environment(name)) settings.push_back({name, value});
+    if (environment(name) == nullptr) settings.push_back({name, value});
   };
-  if (UsesSharedMemory(options)) {
+  if (UsesSharedMemory(transports)) {
     // UCX hides that its shared memory can handle errors, and would then refuse it to endpoints
     // that want to hear of a peer's death. With these, keepalive finds a dead peer by its process.
     // What UCX has in mind stays true: a sender that dies while it writes leaves a hole in the

@@ -14,8 +14,8 @@
 namespace latentd {
 namespace {
 
-bool InEnvironment(const std::string& name) {
-  return std::getenv(absl::StrCat("UCX_", name).c_str()) != nullptr;
+const char* InEnvironment(const std::string& name) {
+  return std::getenv(absl::StrCat("UCX_", name).c_str());
 }
 
 absl::Status ApplySettings(const ContextOptions& options, ucp_config_t* config) {
@@ -48,12 +48,14 @@ absl::StatusOr<std::shared_ptr<Context>> Context::Create(const ContextOptions& o
   params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
   params.mt_workers_shared = 1;  // one worker per lane, each on its own thread
   params.name = "latentd";
+  std::vector<std::string> transports = ChosenTransports(options, InEnvironment);
   ucp_context_h handle = nullptr;
   if (const ucs_status_t status = ucp_init(&params, config, &handle); status != UCS_OK) {
     return FromUcx(status, absl::StrCat("initialising UCX with transports {",
-                                        absl::StrJoin(options.transports, ","), "}"));
+                                        absl::StrJoin(transports, ","), "}"));
   }
-  return std::make_shared<UcxContext>(handle, options, SafeHeaderBytes(InEnvironment));
+  return std::make_shared<UcxContext>(handle, options.cuda, std::move(transports),
+                                      SafeHeaderBytes(InEnvironment));
 }
 
 UcxContext::~UcxContext() { ucp_cleanup(handle_); }

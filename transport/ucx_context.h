@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "transport/ucx_config.h"
@@ -23,11 +25,13 @@ struct RegisteredRange {
 
 class UcxContext : public Context, public std::enable_shared_from_this<UcxContext> {
  public:
-  UcxContext(ucp_context_h handle, const ContextOptions& options, size_t safe_header_bytes)
+  UcxContext(ucp_context_h handle, bool cuda, std::vector<std::string> transports,
+             size_t safe_header_bytes)
       : handle_(handle),
         safe_header_bytes_(safe_header_bytes),
-        cuda_(options.cuda),
-        shared_memory_(UsesSharedMemory(options)) {}
+        cuda_(cuda),
+        transports_(std::move(transports)),
+        shared_memory_(UsesSharedMemory(transports_)) {}
   ~UcxContext() override;
   UcxContext(const UcxContext&) = delete;
   UcxContext& operator=(const UcxContext&) = delete;
@@ -38,6 +42,7 @@ class UcxContext : public Context, public std::enable_shared_from_this<UcxContex
 
   ucp_context_h handle() const { return handle_; }
   bool cuda() const { return cuda_; }
+  const std::vector<std::string>& transports() const { return transports_; }
   size_t safe_header_bytes() const { return safe_header_bytes_; }
 
   // Changes whenever a range comes or goes: workers keep a copy of the ranges and look here,
@@ -51,6 +56,7 @@ class UcxContext : public Context, public std::enable_shared_from_this<UcxContex
   const ucp_context_h handle_;
   const size_t safe_header_bytes_;
   const bool cuda_;
+  const std::vector<std::string> transports_;
   const bool shared_memory_;
   std::atomic<uint64_t> ranges_version_{0};
   mutable std::mutex mutex_;

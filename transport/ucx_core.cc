@@ -183,6 +183,10 @@ absl::StatusOr<std::shared_ptr<EndpointState>> UcxCore::Connect(
   state->preamble = {.sender = RandomSender(), .worker = worker_id_, .connection = connection++};
   state->on_failure = std::move(failed);
   if (const ucs_status_t status = CreateEndpoint(ucx_address, state.get()); status != UCS_OK) {
+    if (status == UCS_ERR_UNREACHABLE) {
+      return absl::FailedPreconditionError(
+          "connecting to a peer: no transport and device in common");
+    }
     return FromUcx(status, "connecting to a peer");
   }
   endpoints_.insert(state);

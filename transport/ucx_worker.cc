@@ -3,6 +3,9 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "transport/ucx_address.h"
 #include "transport/ucx_context.h"
 #include "transport/ucx_core.h"
@@ -16,8 +19,12 @@ namespace {
 
 class UcxWorker : public Worker {
  public:
-  UcxWorker(std::unique_ptr<UcxCore> core, std::string address, int event_fd)
-      : core_(std::move(core)), address_(std::move(address)), event_fd_(event_fd) {}
+  UcxWorker(std::unique_ptr<UcxCore> core, std::string transports, std::string address,
+            int event_fd)
+      : core_(std::move(core)),
+        transports_(std::move(transports)),
+        address_(std::move(address)),
+        event_fd_(event_fd) {}
 
   const std::string& address() const override { return address_; }
   size_t max_header_bytes() const override { return core_->max_header_bytes(); }
@@ -29,10 +36,15 @@ class UcxWorker : public Worker {
 
   absl::StatusOr<std::unique_ptr<Endpoint>> Connect(
       std::string_view peer_address, std::function<void(absl::Status)> on_failure) override {
-    const auto ucx_address = UnwrapAddress(peer_address);
-    if (!ucx_address.ok()) return ucx_address.status();
-    auto state = core_->Connect(*ucx_address, std::move(on_failure));
-    if (!state.ok()) return state.status();
+    const auto peer = UnwrapAddress(peer_address);
+    if (!peer.ok()) return peer.status();
+    auto state = core_->Connect(peer->ucx, std::move(on_failure));
+    if (!state.ok()) {
+      return absl::Status(
+          state.status().code(),
+          absl::StrCat(std::string(state.status().message()), " (transports: ", transports_,
+                       " here, ", absl::CHexEscape(std::string(peer->transports)), " there)"));
+    }
     return std::make_unique<UcxEndpoint>(*std::move(state));
   }
 
@@ -49,6 +61,7 @@ class UcxWorker : public Worker {
 
  private:
   const std::unique_ptr<UcxCore> core_;
+  const std::string transports_;
   const std::string address_;
   const int event_fd_;
 };
@@ -77,8 +90,9 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(std::shared_ptr<Context> 
     ucp_worker_destroy(handle);
     return FromUcx(status, "querying a worker");
   }
-  std::string address =
-      WrapAddress({reinterpret_cast<const char*>(attributes.address), attributes.address_length});
+  std::string transports = absl::StrJoin(ucx_context->transports(), ",");
+  std::string address = WrapAddress(
+      {{reinterpret_cast<const char*>(attributes.address), attributes.address_length}, transports});
   ucp_worker_address_attr_t identity = {};
   identity.field_mask = UCP_WORKER_ADDRESS_ATTR_FIELD_UID;
   status = ucp_worker_address_query(attributes.address, &identity);
@@ -90,7 +104,8 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(std::shared_ptr<Context> 
   int event_fd = -1;
   status = ucp_worker_get_efd(handle, &event_fd);
   if (status != UCS_OK) return FromUcx(status, "getting a worker's event descriptor");
-  return std::make_unique<UcxWorker>(std::move(core), std::move(address), event_fd);
+  return std::make_unique<UcxWorker>(std::move(core), std::move(transports), std::move(address),
+                                     event_fd);
 }
 
 }  // namespace latentd

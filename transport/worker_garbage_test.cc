@@ -53,7 +53,7 @@ class PlainSender {
     ep_params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE;
     const auto inner = UnwrapAddress(address);
     REQUIRE(inner.ok());
-    ep_params.address = reinterpret_cast<const ucp_address_t*>(inner->data());
+    ep_params.address = reinterpret_cast<const ucp_address_t*>(inner->ucx.data());
     ep_params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
     REQUIRE(ucp_ep_create(worker_, &ep_params, &endpoint_) == UCS_OK);
   }
