@@ -4,23 +4,28 @@ set -euo pipefail
 
 usage() {
   cat <<'EOF'
-Usage: deploy/quickstart.sh [--nodes N] [--record bf16|fp8] [--trace FILE]... [--keep]
+Usage: deploy/quickstart.sh [--nodes N] [--record bf16|fp8] [--trace FILE]... [--chunk-tokens N] [--keep]
 
-Sets up this machine, builds latentd, starts N daemons on loopback with a static
+Sets up this machine, builds latentd (on two cores about ten minutes the first time;
+deploy/test.sh shares what is compiled), starts N daemons on loopback with a static
 routing table, publishes the traces' latent records to them, routes every recorded
 query to the daemons that hold its chunks, compares each answer with the model's own
-and prints the table. The exit status is 0 only when every answer was right.
+and prints the table. The exit status is 0 only when every answer was right, 1 when one
+was wrong or something failed, 2 for a mistake on the command line.
 
   --nodes N          daemons to start, 1 to 16 (default 3)
   --record FORMAT    record format of the cache, bf16 or fp8 (default bf16)
   --trace FILE       a trace to replay; repeat for several (default: tests/data/*.safetensors)
   --chunk-tokens N   tokens in each chunk (default 128, so that a small trace reaches every node)
-  --keep             leave the daemons running and say how to reach and stop them
+  --keep             leave the daemons running and say how to reach and stop them; their logs and
+                     configurations stay in a folder below TMPDIR, as they do when something fails
   --help             this text
 
 Environment:
   LATENTD_OUTPUT_BASE   Bazel's --output_base
   LATENTD_SKIP_SETUP=1  do not run deploy/setup.sh
+  LATENTD_DEPS          where the UCX wheel is unpacked (default: ~/.cache/latentd)
+  UCX_HOME              an installed UCX to build with; the wheel is then not needed
 EOF
 }
 
@@ -36,6 +41,7 @@ traces=()
 while (($# > 0)); do
   case $1 in
     -h|--help) usage; exit 0 ;;
+    --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}"; continue ;;
     --keep) keep=1 ;;
     --nodes|--record|--trace|--chunk-tokens)
       (($# >= 2)) || usage_error "$1 needs a value"
@@ -54,7 +60,7 @@ while (($# > 0)); do
   esac
   shift
 done
-[[ $nodes =~ ^[0-9]{1,2}$ ]] && ((nodes >= 1 && nodes <= 16)) || usage_error "--nodes takes 1 to 16, not '$nodes'"
+[[ $nodes =~ ^[1-9][0-9]?$ ]] && ((nodes <= 16)) || usage_error "--nodes takes 1 to 16, not '$nodes'"
 [[ $record == bf16 || $record == fp8 ]] || usage_error "--record takes bf16 or fp8, not '$record'"
 [[ $chunk_tokens =~ ^[1-9][0-9]{0,6}$ ]] || usage_error "--chunk-tokens takes a positive number, not '$chunk_tokens'"
 
@@ -68,8 +74,9 @@ if [[ -n ${LATENTD_OUTPUT_BASE:-} ]]; then
   mkdir -p "$LATENTD_OUTPUT_BASE"
   startup=("--output_base=$LATENTD_OUTPUT_BASE")
 fi
-say "building (the first time takes some minutes)"
-options=(--config=release)
+say "building: about ten minutes on two cores the first time, seconds after that"
+# As deploy/test.sh builds: neither compiles again what the other has compiled.
+options=()
 [[ -t 1 ]] || options+=(--config=ci)
 bazel "${startup[@]}" build "${options[@]}" //daemon:latentd //tools:latentctl //tools:latent-bench </dev/null ||
   die "the build failed"
@@ -77,6 +84,8 @@ bin=$(bazel "${startup[@]}" info "${options[@]}" bazel-bin 2>/dev/null </dev/nul
 latentd=$bin/daemon/latentd
 latentctl=$bin/tools/latentctl
 latent_bench=$bin/tools/latent-bench
+
+"$latent_bench" traces "${traces[@]}" >/dev/null || die "a trace cannot be replayed"
 
 run=$(mktemp -d "${TMPDIR:-/tmp}/latentd-quickstart.XXXXXX")
 pids=()
@@ -137,7 +146,7 @@ wait_until_ready() {  # node index from 0
 
 for ((i = 0; i < nodes; ++i)); do
   write_config "$i" > "$run/node-$((i + 1)).yaml"
-  "$latentd" --config "$run/node-$((i + 1)).yaml" 2> "$run/node-$((i + 1)).log" </dev/null &
+  "$latentd" --config "$run/node-$((i + 1)).yaml" > "$run/node-$((i + 1)).log" 2>&1 </dev/null &
   pids+=($!)
 done
 for ((i = 0; i < nodes; ++i)); do wait_until_ready "$i"; done
@@ -145,14 +154,25 @@ say "$nodes daemon(s) are up: $(printf '127.0.0.1:%s ' "${ports[@]:0:nodes}")"
 
 arguments=()
 for trace in "${traces[@]}"; do arguments+=(--trace "$trace"); done
-"$latent_bench" --endpoint "127.0.0.1:${ports[0]}" replay --record "$record" --chunk-tokens "$chunk_tokens" \
-  "${arguments[@]}" || die "the replay failed or an answer was wrong"
+"$latent_bench" --endpoint "127.0.0.1:${ports[0]}" --json "$run/replay.json" replay --record "$record" \
+  --chunk-tokens "$chunk_tokens" "${arguments[@]}" || {
+  grep -qs '"right": false' "$run/replay.json" && die "an answer was wrong: see the table"
+  die "the replay failed: see the line above"
+}
 
+# Each node asks the others how they are every few seconds.
+all_active() {
+  (($("$latentctl" --endpoint "127.0.0.1:${ports[0]}" --output json nodes | grep -c '"state": "active"') == nodes))
+}
+for ((attempt = 0; attempt < 50; ++attempt)); do
+  all_active && break
+  sleep 0.2
+done
 "$latentctl" --endpoint "127.0.0.1:${ports[0]}" nodes
 
 if ((keep)); then
   disown -a
-  say "left running; configurations and logs are in $run"
+  say "left running; configurations and logs stay in $run"
   say "  look:  $latentctl --endpoint 127.0.0.1:${ports[0]} status"
-  say "  stop:  kill ${pids[*]}"
+  say "  stop:  kill ${pids[*]}; rm -r $run"
 fi

@@ -65,7 +65,7 @@ else
     command -v sudo >/dev/null || die "not root and no sudo; missing packages: ${missing[*]}"
     root=(sudo)
   fi
-  say "Debian packages: installing ${missing[*]}"
+  say "Debian packages, some quiet minutes: installing ${missing[*]}"
   apt_get() {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 \
       -o Dpkg::Use-Pty=0 "$@" </dev/null

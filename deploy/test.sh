@@ -8,13 +8,18 @@ Usage: deploy/test.sh [--config NAME]... [BAZEL_TEST_ARGUMENT]...
 
 Runs deploy/setup.sh and `bazel test //...`, shows the logs of failed tests and
 ends with a line "N passed, N failed" that counts test targets. The exit status
-is 0 only if there were tests and all of them passed. NAME is one of .bazelrc's:
-release, debug, asan, ubsan, tsan, cpu.
+is 0 only if there were tests and all of them passed. If it is interrupted, the
+line is "interrupted: N passed, N failed, N not run" and the status 130. NAME is
+one of .bazelrc's: release, debug, asan, ubsan, tsan, cpu. Each of them compiles
+everything once for itself; without one, what deploy/quickstart.sh has compiled
+is not compiled again.
 
 Environment:
   LATENTD_OUTPUT_BASE   Bazel's --output_base
   LATENTD_SKIP_SETUP=1  do not run deploy/setup.sh
-  CI                    when set, quiet progress and no Bazel server afterwards
+  LATENTD_DEPS          where the UCX wheel is unpacked (default: ~/.cache/latentd)
+  UCX_HOME              an installed UCX to build with; the wheel is then not needed
+  CI                    when set, no Bazel server afterwards
 EOF
 }
 
@@ -39,7 +44,8 @@ if [[ -z ${HOME:-} ]]; then
   HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
   export HOME
 fi
-[[ -n ${CI:-} ]] && arguments+=(--config=ci)
+# Lines instead of a screen that is painted over and over; they come every half minute.
+[[ -n ${CI:-} || ! -t 1 ]] && arguments+=(--config=ci)
 
 if [[ ${LATENTD_SKIP_SETUP:-} != 1 ]] && ! deploy/setup.sh; then
   echo "deploy/setup.sh failed"
@@ -61,6 +67,7 @@ finish() {
 }
 trap finish EXIT
 
+echo "test: building and testing everything: well over ten minutes on two cores the first time"
 bazel "${startup[@]}" test --keep_going --build_event_json_file="$scratch/events.json" \
   "${arguments[@]}" -- //...
 status=$?
@@ -69,11 +76,14 @@ python3 - "$scratch/events.json" "$status" <<'EOF'
 import json
 import sys
 
+INTERRUPTED = 8  # Bazel's exit status for it
 path, status = sys.argv[1], int(sys.argv[2])
-tests, built, passed, failed = set(), set(), set(), set()
+tests, built, passed, failed, no_status = set(), set(), set(), set(), set()
 try:
     with open(path, encoding="utf-8") as lines:
         for line in lines:
+            if not line.endswith("\n"):
+                break  # cut off by an interrupt
             event = json.loads(line)
             key = event["id"]
             if "configured" in event:
@@ -82,13 +92,18 @@ try:
             elif event.get("completed", {}).get("success"):
                 built.add(key["targetCompleted"]["label"])
             elif "testSummary" in event:
-                good = event["testSummary"].get("overallStatus") in ("PASSED", "FLAKY")
-                (passed if good else failed).add(key["testSummary"]["label"])
+                result = event["testSummary"].get("overallStatus", "NO_STATUS")
+                where = {"PASSED": passed, "FLAKY": passed, "NO_STATUS": no_status}.get(result, failed)
+                where.add(key["testSummary"]["label"])
 except (OSError, ValueError) as error:
     print(f"Bazel's events are unreadable: {error}")
 
+if status == INTERRUPTED:
+    left = len(tests - passed - failed)
+    print(f"interrupted: {len(passed)} passed, {len(failed)} failed, {left} not run")
+    sys.exit(130)
 # Tests that were built and have no summary were left out by a tag filter.
-failed |= tests - built - passed
+failed |= no_status | tests - built - passed
 passed -= failed
 for label in sorted(failed):
     print(f"FAILED: {label}")
