@@ -107,6 +107,12 @@ absl::Status Server::StartControl(const Config& config) {
                            {session_service_.get(), cluster_service_.get(), admin_service_.get()});
   if (!control.ok()) return control.status();
   control_ = *std::move(control);
+  const std::string advertised = AdvertisedAddress(config, control_->port());
+  if (IsLoopback(advertised) && !IsLoopback(config.control.listen)) {
+    LogWarn(
+        "node.advertise is a loopback address: other machines are told to connect to themselves",
+        {{"advertised", advertised}, {"listen", config.control.listen}});
+  }
   return absl::OkStatus();
 }
 
