@@ -190,6 +190,51 @@ TEST_CASE("a client that is slow to take its answers but answers PINGs is waited
   CHECK(client.failure.ok());
 }
 
+TEST_CASE("a client that is too busy with its answers to answer PINGs is alive") {
+  LaneOptions options = ImpatientOptions();
+  options.dead_after = absl::Milliseconds(1500);
+  LaneWorld world(options);
+  TestClient client(world);
+  client.Fill(1, 64 * 8);
+  client.takes_answers = client.answers_pings = false;
+  constexpr int kAnswers = 8;
+  for (int i = 0; i < kAnswers; ++i) client.SendAttend(kHeavy);
+  REQUIRE(client.Until([&] { return client.left() == kAnswers; }));
+  for (int i = 0; i < kAnswers; ++i) {
+    const absl::Time until = absl::Now() + options.dead_after / 5;
+    client.Until([&] { return absl::Now() > until; });
+    client.TakeLeft();
+  }
+  CHECK(client.pings > 0);
+  CHECK(world.stats().peer_timeouts.Get() == 0);
+  CHECK(client.failure.ok());
+}
+
+TEST_CASE("two sessions that share a connection each answer for themselves") {
+  LaneWorld world(ImpatientOptions());
+  TestClient client(world);
+  client.Fill(1, 64 * 8);
+  const SessionToken second = {.hi = 1, .lo = 100};
+  world.lane->AddSession({.token = second, .worker_address = client.worker().address()}, [] {});
+  world.Settle();
+  wire::RequestHeader header = client.Header();
+  header.token_hi = second.hi;
+  header.token_lo = second.lo;
+  MessageBytes hello;
+  BuildHello(header, &hello);
+  REQUIRE(client.Take(client.Send(header, hello)).status().ok());
+
+  client.takes_answers = false;
+  client.SendAttend(kHeavy);
+  CHECK(client.Until([&] { return client.pings >= 12; }));
+  CHECK(world.stats().peer_timeouts.Get() == 0);
+  // The one that goes takes nothing from the other.
+  world.lane->RemoveSession(second, "closed by the test");
+  world.Settle();
+  CHECK(client.Ping().status().ok());
+  CHECK(client.Until([&] { return world.stats().endpoints.Get() == 1; }));
+}
+
 TEST_CASE("a client that comes back with another connection is answered there, and stays itself") {
   const std::string transport = GENERATE("tcp", "shm");
   LaneWorld world(WideOptions(), transport);

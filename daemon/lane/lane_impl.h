@@ -105,6 +105,9 @@ class LaneImpl : public Lane {
   void SendPing(const SessionPtr& session);
   void OnReply(IncomingMessage message);
   void Heard(LaneSession& session, absl::Time now);
+  // Bytes went to the peer or came from it, which it does not do when it is frozen. Says nothing of
+  // what it has read.
+  void Moved(LaneSession& session);
 
   // lane_requests.cc
   // What to answer for what the store or the engine says. INTERNAL is the device's end: the lane
@@ -184,7 +187,8 @@ class LaneImpl : public Lane {
   std::function<void(absl::Status)> on_device_lost_;
 
   absl::flat_hash_map<SessionToken, SessionPtr> sessions_;
-  absl::flat_hash_map<uint64_t, SessionPtr> by_sender_;  // bound ones
+  // Bound ones; of several that speak from one sender, the one bound last.
+  absl::flat_hash_map<uint64_t, SessionPtr> by_sender_;
   absl::flat_hash_map<uint64_t, std::unique_ptr<LaneRequest>> requests_;
   std::vector<std::unique_ptr<LaneRequest>> spare_requests_;
   uint64_t next_key_ = 1;

@@ -1,6 +1,8 @@
 // A connection may stand while its peer is frozen, and keeps what it is owed: payloads that are
-// half way, answers that it does not take. So a peer that is owed an answer and says nothing is
-// asked, and if it does not answer its connection is closed, which gives all that memory back. Its
+// half way, answers that it does not take. So a peer that is owed an answer and gives no sign of
+// life is asked, and if nothing comes then either its connection is closed, which gives all that
+// memory back. A sign of life is a message or a payload that came whole, or an answer that was
+// taken: a PING may wait long behind many megabytes that a busy peer is taking one by one. Its
 // session goes on, with its leases and open chunks, as long as it is renewed over gRPC; a client
 // that was only busy elsewhere says HELLO again. A peer that is owed nothing is left in peace.
 #include <utility>
@@ -19,6 +21,10 @@ LivenessOptions LaneImpl::LivenessRules() const {
 void LaneImpl::Heard(LaneSession& session, absl::Time now) {
   session.liveness.OnHeard(now);
   session.farewell_unanswered = false;
+}
+
+void LaneImpl::Moved(LaneSession& session) {
+  if (session.state == LaneSession::State::kBound) session.liveness.OnHeard(SteadyNow());
 }
 
 void LaneImpl::CheckPeers(absl::Time now) {
@@ -71,8 +77,12 @@ void LaneImpl::OnReply(IncomingMessage message) {
     stats_.malformed_messages.Add();
     return;
   }
-  const auto it = by_sender_.find(message.sender());
-  if (it != by_sender_.end()) Heard(*it->second, SteadyNow());
+  // By the PING that it answers: one connection may speak for several sessions.
+  for (const auto& [token, session] : sessions_) {
+    if (session->key != reply->header.request_id) continue;
+    if (session->sender == message.sender()) Heard(*session, SteadyNow());
+    return;
+  }
 }
 
 }  // namespace latentd

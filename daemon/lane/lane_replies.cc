@@ -49,9 +49,12 @@ void LaneImpl::SendReply(LaneRequest& request, wire::Code code) {
   CountReply(code);
   stats_.bytes_sent.Add(scratch_.size() + request.reply_payload.size());
   session->endpoint->Send(wire::kReplyAm, scratch_, request.reply_payload,
-                          [this, serial = request.serial](const absl::Status&) {
+                          [this, serial = request.serial](const absl::Status& status) {
                             const auto it = requests_.find(serial);
-                            if (it != requests_.end()) Forget(*it->second);
+                            if (it == requests_.end()) return;
+                            LaneRequest& sent = *it->second;
+                            if (status.ok() && !sent.dropped) Moved(*sent.session);
+                            Forget(sent);
                           });
 }
 

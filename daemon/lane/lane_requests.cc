@@ -223,6 +223,7 @@ void LaneImpl::OnReceived(uint64_t serial, const absl::Status& status) {
   LaneRequest& request = *it->second;
   if (request.dropped) return Forget(request);
   if (!status.ok()) return Finish(request, status);
+  Moved(*request.session);
   Dispatch(request);
 }
 

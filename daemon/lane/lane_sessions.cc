@@ -78,7 +78,15 @@ absl::Status LaneImpl::Bind(const SessionPtr& session, uint64_t sender, absl::Ti
 
 size_t LaneImpl::Unbind(const SessionPtr& session) {
   const auto bound = by_sender_.find(session->sender);
-  if (bound != by_sender_.end() && bound->second == session) by_sender_.erase(bound);
+  if (bound != by_sender_.end() && bound->second == session) {
+    by_sender_.erase(bound);
+    for (const auto& [token, other] : sessions_) {
+      if (other != session && other->sender == session->sender && session->sender != 0) {
+        by_sender_.emplace(session->sender, other);
+        break;
+      }
+    }
+  }
   session->sender = 0;
   session->state = LaneSession::State::kAdded;
   const std::vector<uint64_t> serials(session->requests.begin(), session->requests.end());

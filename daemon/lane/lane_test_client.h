@@ -338,6 +338,14 @@ class TestClient {
     if (Hello().code() != wire::Code::kOk) throw std::runtime_error("no HELLO");
     return before;
   }
+  // Answers that lie where they are, with takes_answers false; TakeLeft takes the first of them.
+  size_t left() const { return left_.size(); }
+  void TakeLeft() {
+    const uint64_t id = left_.front();
+    left_.erase(left_.begin());
+    Receive(id);
+    Take(id);
+  }
   // As if the process had been killed: nothing is said, the connection just ends.
   void Die() {
     endpoint_.reset();
@@ -373,7 +381,14 @@ class TestClient {
     }
     auto& slot = arriving_[id];
     slot = {std::move(message), std::move(reply)};
-    if (!takes_answers) return;
+    if (takes_answers) {
+      Receive(id);
+    } else {
+      left_.push_back(id);
+    }
+  }
+  void Receive(uint64_t id) {
+    auto& slot = arriving_.at(id);
     slot.first.ReceiveInto(slot.second.payload.data(), [this, id](const absl::Status& status) {
       if (status.ok()) replies_.insert_or_assign(id, std::move(arriving_[id].second));
       arriving_.erase(id);
@@ -398,6 +413,7 @@ class TestClient {
   int unsent_ = 0;
   std::map<uint64_t, TestReply> replies_;
   std::map<uint64_t, std::pair<IncomingMessage, TestReply>> arriving_;
+  std::vector<uint64_t> left_;
   std::shared_ptr<Context> context_;
   std::unique_ptr<Worker> worker_;
   std::unique_ptr<Endpoint> endpoint_;
