@@ -56,8 +56,10 @@ Schema<LaneConfig> LaneSchema() {
                 "Where the lane keeps its records and computes: cpu, or cuda:N. A CUDA device has "
                 "one lane at most.",
                 Presence::kRequired),
-      ScalarKey("cache", &C::cache_bytes, SizeCodec(1, kMaxBytes),
-                "Memory for latent records. It must be there at start; a page takes it when first used.", Presence::kRequired),
+      ScalarKey(
+          "cache", &C::cache_bytes, SizeCodec(1, kMaxBytes),
+          "Memory for latent records. It must be there at start; a page takes it when first used.",
+          Presence::kRequired),
       ScalarKey("threads", &C::threads, CountCodec(0, 1024),
                 "Helper threads that compute for a cpu lane, besides the lane's own. A cuda lane "
                 "has none."),
@@ -85,6 +87,11 @@ Schema<LaneIdleConfig> LaneIdleSchema() {
 Schema<LimitsConfig> LimitsSchema() {
   using C = LimitsConfig;
   constexpr uint64_t kMaxCount = uint64_t{1} << 24;
+  auto open_bytes =
+      ScalarKey("open_bytes_per_session", &C::open_bytes_per_session, SizeCodec(1, kMaxBytes),
+                "Memory that the chunks one session has not sealed may take in one lane's cache: "
+                "those are never evicted. Without it half of the lane's cache.");
+  open_bytes.is_set = [](const C& limits) { return limits.open_bytes_per_session != 0; };
   return {
       ScalarKey("inflight_per_session", &C::inflight_per_session, CountCodec(1, kMaxCount),
                 "Requests that one session may have in flight on one lane."),
@@ -98,6 +105,7 @@ Schema<LimitsConfig> LimitsSchema() {
                 "Chunks that one request may name."),
       ScalarKey("rows_per_request", &C::rows_per_request, CountCodec(1, kMaxCount),
                 "Rows, that is query tokens times heads, of one request."),
+      open_bytes,
       ScalarKey("sessions", &C::sessions, CountCodec(1, kMaxCount), "Open sessions."),
       ScalarKey("chunks", &C::chunks, CountCodec(1, uint64_t{1} << 28),
                 "Chunks in one lane's store."),

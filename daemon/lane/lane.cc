@@ -40,6 +40,12 @@ AdmissionLimits AdmissionOf(const LaneLimits& limits) {
           .lane_bytes = limits.inflight_bytes};
 }
 
+// One page at least: without it nothing could be published.
+uint64_t OpenPages(const LaneOptions& options) {
+  const uint64_t page_bytes = std::max<uint64_t>(options.layout.page_bytes(), 1);
+  return std::max<uint64_t>(options.limits.open_bytes_per_session / page_bytes, 1);
+}
+
 absl::Status CheckOptions(const LaneOptions& options) {
   // Partials are sent as bf16 out, then fp32 lse: an odd number of values would leave lse
   // unaligned.
@@ -73,6 +79,7 @@ absl::StatusOr<std::unique_ptr<Lane>> MakeLane(LaneOptions options,
                                     .high_watermark = options.high_watermark,
                                     .low_watermark = options.low_watermark,
                                     .max_chunks = options.limits.chunks,
+                                    .max_open_pages = OpenPages(options),
                                     .max_lease = options.max_lease},
                                    device.allocate_records);
   if (!store.ok()) return store.status();

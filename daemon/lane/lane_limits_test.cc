@@ -130,6 +130,21 @@ TEST_CASE("a full store refuses by name, with a hint, and takes more when a leas
   CHECK(client.Until([&] { return world.stats().evicted_chunks.Get() == 1; }));
 }
 
+TEST_CASE("a session that keeps chunks open gets no more than its share, without a hint to wait") {
+  LaneOptions options = TestOptions(8);
+  options.limits.open_bytes_per_session = 2 * options.layout.page_bytes();
+  LaneWorld world(options);
+  TestClient hoarder(world), other(world);
+  CHECK(hoarder.Publish(1, 2 * 64).status().ok());
+  const TestReply reply = hoarder.Publish(2, 1);
+  CHECK(reply.code() == Code::kResourceExhausted);
+  CHECK(reply.text().find("its limit is 2") != std::string::npos);
+  CHECK(reply.reply.header.retry_after_us == 0);
+  CHECK(other.Publish(2, 2 * 64).status().ok());
+  CHECK(hoarder.Seal(1, 2 * 64).status().ok());
+  CHECK(hoarder.Publish(3, 1).status().ok());
+}
+
 TEST_CASE("more than one reply can say is refused, not cut") {
   LaneOptions options = TestOptions();
   options.limits.chunks_per_request = 16384;

@@ -3,6 +3,7 @@
 #define LATENTD_DAEMON_LANE_LANE_OPTIONS_H_
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ struct LaneLimits {
   uint32_t chunks_per_request = 160;
   uint32_t rows_per_request = 16384;
   uint64_t payload_bytes_per_request = uint64_t{64} << 20;
+  // Pages of open chunks: those are never evicted.
+  uint64_t open_bytes_per_session = std::numeric_limits<uint64_t>::max();
   uint32_t sessions = 1024;
   uint32_t chunks = 1 << 20;  // in the lane's store
 };

@@ -1,18 +1,11 @@
 // PUBLISH, SEAL, FETCH: records come in and go out. Copies are made on the lane's thread: a payload
 // is bounded, and copying it takes less time than it took to come.
-#include <utility>
-
 #include "absl/strings/str_cat.h"
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
-#include "transport/errors.h"
 
 namespace latentd {
 namespace {
-
-// When a full store may have room again: leases and open chunks go in human time, not in network
-// time.
-constexpr absl::Duration kFullRetry = absl::Milliseconds(50);
 
 ChunkId IdOf(const wire::RangeBody& body) { return {.hi = body.chunk_hi, .lo = body.chunk_lo}; }
 
@@ -27,10 +20,8 @@ RecordRange RangeOf(const wire::RangeBody& body) {
 
 void LaneImpl::Publish(LaneRequest& request) {
   const wire::RangeBody& range = std::get<PublishRequest>(request.parsed.body).range;
-  absl::Status status = store_->Publish(IdOf(range), RangeOf(range), request.payload,
-                                        request.session->grant.token, SteadyNow());
-  if (absl::IsResourceExhausted(status)) status = WithRetryAfter(std::move(status), kFullRetry);
-  Finish(request, Judge(status));
+  Finish(request, Judge(store_->Publish(IdOf(range), RangeOf(range), request.payload,
+                                        request.session->grant.token, SteadyNow())));
 }
 
 void LaneImpl::Seal(LaneRequest& request) {

@@ -25,8 +25,10 @@ IdlePolicy ToPolicy(LaneIdle idle) {
   return IdlePolicy::kAdaptive;
 }
 
-LaneLimits ToLimits(const LimitsConfig& config) {
+LaneLimits ToLimits(const LimitsConfig& config, uint64_t cache_bytes) {
   LaneLimits limits;
+  limits.open_bytes_per_session =
+      config.open_bytes_per_session == 0 ? cache_bytes / 2 : config.open_bytes_per_session;
   limits.inflight_per_session = config.inflight_per_session;
   limits.inflight_bytes_per_session = config.inflight_bytes_per_session;
   limits.inflight = config.inflight_per_lane;
@@ -64,7 +66,7 @@ std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation genera
     options.spin = absl::Microseconds(config.data.lane.spin_us);
     options.ping_after = absl::Milliseconds(config.data.liveness.ping_ms);
     options.dead_after = absl::Milliseconds(config.data.liveness.dead_ms);
-    options.limits = ToLimits(config.data.limits);
+    options.limits = ToLimits(config.data.limits, lane.cache_bytes);
     all.push_back(std::move(options));
   }
   return all;

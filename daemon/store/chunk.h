@@ -16,6 +16,12 @@
 
 namespace latentd {
 
+// A session that publishes an open chunk, and the pages of it that came with its records.
+struct ChunkPublisher {
+  SessionToken session;
+  uint32_t pages = 0;
+};
+
 struct ChunkLease {
   SessionToken session;
   absl::Time expires;
@@ -36,7 +42,7 @@ struct Chunk {
   absl::Time last_use;
   PageTable pages;
   std::vector<ArrivedTokens> layers;
-  absl::InlinedVector<SessionToken, 1> publishers;  // none once sealed
+  absl::InlinedVector<ChunkPublisher, 1> publishers;  // none once sealed
   absl::InlinedVector<ChunkLease, 1> leases;
 
   // Bookkeeping of LatentStore::Reclassify.

@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <list>
 #include <memory>
 #include <optional>
@@ -48,6 +49,7 @@ struct StoreOptions {
   double high_watermark = 0.95;  // used share of pages above which sealed chunks are evicted ...
   double low_watermark = 0.90;   // ... down to this
   uint32_t max_chunks = 1 << 20;
+  uint64_t max_open_pages = std::numeric_limits<uint64_t>::max();  // of one session
   absl::Duration max_lease = absl::Minutes(10);
 };
 
@@ -102,7 +104,8 @@ class LatentStore {
   //    could hold.
   //  * ALREADY_EXISTS: other bytes for a record that is there (names its layer and token).
   //  * FAILED_PRECONDITION: tokens beyond the end of a sealed chunk.
-  //  * RESOURCE_EXHAUSTED: no page or no chunk can be had, even by eviction (names the capacity).
+  //  * RESOURCE_EXHAUSTED: no page or no chunk can be had, even by eviction (names the capacity, and
+  //    when to try again); or the session has max_open_pages in open chunks (names both).
   absl::Status Publish(const ChunkId& id, const RecordRange& range,
                        std::span<const std::byte> records, const SessionToken& session,
                        absl::Time now);
@@ -153,6 +156,7 @@ class LatentStore {
   struct Holdings {
     absl::flat_hash_set<ChunkId> publishing;
     absl::flat_hash_set<ChunkId> leases;
+    uint64_t open_pages = 0;  // that its records brought to open chunks
   };
   struct NewPiece {
     uint32_t layer = 0;
@@ -175,6 +179,8 @@ class LatentStore {
   absl::Status CheckSamePiece(const Chunk& chunk, uint32_t layer, const ArrivedTokens::Piece& piece,
                               const std::byte* records);
   uint32_t MissingPages(const Chunk* chunk, const RecordRange& range) const;
+  // RESOURCE_EXHAUSTED unless the session may have so many more pages in open chunks.
+  absl::Status CheckShare(const SessionToken& session, uint32_t pages) const;
   Chunk& AddChunk(const ChunkId& id);
   void AddPages(Chunk& chunk, const RecordRange& range);
   // Writes new_pieces_, then counts them as arrived.
@@ -192,6 +198,8 @@ class LatentStore {
   void FreePages(Chunk& chunk);
 
   // latent_store_lease.cc
+  // Makes the session one of an open chunk's publishers, answerable for `pages` more of its pages.
+  void Charge(Chunk& chunk, const SessionToken& session, uint32_t pages);
   void ForgetPublishers(Chunk& chunk);
   void ForgetLease(Chunk& chunk, size_t index);
   void EraseIfEmpty(const SessionToken& session);

@@ -47,6 +47,7 @@ absl::Status LatentStore::CheckInvariants() const {
   std::vector<bool> owned(arena_->pages_total(), false);
   uint64_t open = 0, held = 0, evictable_pages = 0, leases = 0, session_leases = 0, publishers = 0,
            publishing = 0;
+  absl::flat_hash_map<SessionToken, uint64_t> open_pages;
   for (const auto& [id, chunk] : chunks_) {
     if (absl::Status s = CheckPages(*chunk, *arena_, owned); !s.ok()) return s;
     if (chunk->id != id || !ordered_.contains(id)) return Broken(id, "is indexed wrongly");
@@ -65,6 +66,14 @@ absl::Status LatentStore::CheckInvariants() const {
       }
     }
     publishers += chunk->publishers.size();
+    uint32_t charged = 0;
+    for (const ChunkPublisher& publisher : chunk->publishers) {
+      charged += publisher.pages;
+      open_pages[publisher.session] += publisher.pages;
+    }
+    if (!chunk->sealed && charged != chunk->page_count) {
+      return Broken(id, "has pages that no session answers for");
+    }
   }
   for (const auto& [key, chunk] : dropped_) {
     if (absl::Status s = CheckPages(*chunk, *arena_, owned); !s.ok()) return s;
@@ -75,6 +84,9 @@ absl::Status LatentStore::CheckInvariants() const {
   for (const auto& [session, holdings] : sessions_) {
     if (holdings.leases.empty() && holdings.publishing.empty()) {
       return absl::InternalError("a session that holds nothing is kept");
+    }
+    if (holdings.open_pages != open_pages[session]) {
+      return Differ("open pages of a session", holdings.open_pages, open_pages[session]);
     }
     session_leases += holdings.leases.size();
     publishing += holdings.publishing.size();

@@ -4,21 +4,32 @@
 #include "absl/strings/str_cat.h"
 #include "daemon/store/chunk.h"
 #include "daemon/store/latent_store.h"
+#include "transport/errors.h"
 
 namespace latentd {
+namespace {
+
+// When a full store may have room again: leases and open chunks go in human time, not in network
+// time.
+constexpr absl::Duration kFullRetry = absl::Milliseconds(50);
+
+}  // namespace
 
 absl::Status LatentStore::MakeRoom(uint32_t pages, bool new_chunk, absl::Time now) {
   ExpireLeases(now);
   const uint64_t total = arena_->pages_total();
   if (pages > arena_->pages_free() + evictable_pages_) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the cache is full: ", pages, " pages needed, ", arena_->pages_free(), " of ", total,
-        " free and ", evictable_pages_, " evictable (", arena_->bytes(), " bytes in all)"));
+    return WithRetryAfter(
+        absl::ResourceExhaustedError(absl::StrCat(
+            "the cache is full: ", pages, " pages needed, ", arena_->pages_free(), " of ", total,
+            " free and ", evictable_pages_, " evictable (", arena_->bytes(), " bytes in all)")),
+        kFullRetry);
   }
   if (new_chunk && chunks_.size() >= options_.max_chunks && evictable_.empty()) {
-    return absl::ResourceExhaustedError(absl::StrCat("the cache holds ", chunks_.size(),
-                                                     " chunks, its limit is ", options_.max_chunks,
-                                                     " and none is evictable"));
+    return WithRetryAfter(absl::ResourceExhaustedError(absl::StrCat(
+                              "the cache holds ", chunks_.size(), " chunks, its limit is ",
+                              options_.max_chunks, " and none is evictable")),
+                          kFullRetry);
   }
   const auto used_after = [&] { return total - arena_->pages_free() + pages; };
   const auto evict_oldest = [&] {

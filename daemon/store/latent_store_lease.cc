@@ -60,19 +60,37 @@ void LatentStore::EndSession(const SessionToken& session, absl::Time now) {
   for (const ChunkId& id : holdings.leases) Release(id, session, now);
   for (const ChunkId& id : holdings.publishing) {
     Chunk& chunk = *Find(id);
-    chunk.publishers.erase(std::remove(chunk.publishers.begin(), chunk.publishers.end(), session),
-                           chunk.publishers.end());
-    if (!chunk.publishers.empty()) continue;
+    const auto own = std::find_if(chunk.publishers.begin(), chunk.publishers.end(),
+                                  [&](const ChunkPublisher& p) { return p.session == session; });
+    const uint32_t pages = own->pages;
+    chunk.publishers.erase(own);
+    if (!chunk.publishers.empty()) {  // whoever keeps the chunk answers for its pages
+      Charge(chunk, chunk.publishers.front().session, pages);
+      continue;
+    }
     Drop(chunk);
     ++discarded_;
   }
 }
 
+void LatentStore::Charge(Chunk& chunk, const SessionToken& session, uint32_t pages) {
+  auto own = std::find_if(chunk.publishers.begin(), chunk.publishers.end(),
+                          [&](const ChunkPublisher& p) { return p.session == session; });
+  if (own == chunk.publishers.end()) {
+    chunk.publishers.push_back({session});
+    own = chunk.publishers.end() - 1;
+    sessions_[session].publishing.insert(chunk.id);
+  }
+  own->pages += pages;
+  if (pages > 0) sessions_[session].open_pages += pages;
+}
+
 void LatentStore::ForgetPublishers(Chunk& chunk) {
-  for (const SessionToken& session : chunk.publishers) {
+  for (const auto& [session, pages] : chunk.publishers) {
     const auto it = sessions_.find(session);
     if (it == sessions_.end()) continue;
     it->second.publishing.erase(chunk.id);
+    it->second.open_pages -= pages;
     EraseIfEmpty(session);
   }
   chunk.publishers.clear();

@@ -50,6 +50,39 @@ TEST_CASE("a store full of what is in use says so and keeps nothing of the publi
   CHECK_FALSE(world.Has(1));
 }
 
+TEST_CASE("one session's open chunks take no more than its share, another's still fit") {
+  TinyWorld world(8, {.max_open_pages = 3});
+  REQUIRE(world.PublishAll(1, 2 * 64, kAlice).ok());
+  REQUIRE(world.PublishAll(2, 1, kAlice).ok());
+  const StoreCounts before = world.store->counts();
+  for (const auto& refused :
+       {world.PublishAll(3, 1, kAlice), world.Publish(1, {0, 2, 2 * 64, 1}, kAlice)}) {
+    CHECK(refused.code() == StatusCode::kResourceExhausted);
+    CHECK(refused.ToString().find("has 3 pages in open chunks") != std::string::npos);
+    CHECK(refused.ToString().find("limit is 3") != std::string::npos);
+  }
+  CHECK(world.store->counts() == before);
+  CHECK(world.Publish(2, {0, 2, 1, 63}, kAlice).ok());  // in a page that it has
+  CHECK(world.PublishAll(3, 3 * 64, kBob).ok());
+
+  // What is sealed can be evicted and counts no more.
+  REQUIRE(world.Seal(1, 2 * 64).ok());
+  CHECK(world.PublishAll(4, 2 * 64, kAlice).ok());
+  CHECK(world.store->CheckInvariants().ok());
+}
+
+TEST_CASE("pages of a session that ends count for the one that keeps the chunk") {
+  TinyWorld world(8, {.max_open_pages = 3});
+  REQUIRE(world.PublishAll(1, 2 * 64, kAlice).ok());
+  REQUIRE(world.Publish(1, {0, 2, 2 * 64, 1}, kBob).ok());
+  world.store->EndSession(kAlice, world.now);
+  CHECK(world.store->CheckInvariants().ok());
+  CHECK(world.PublishAll(2, 1, kBob).code() == StatusCode::kResourceExhausted);
+  REQUIRE(world.Seal(1, 2 * 64 + 1).ok());
+  CHECK(world.PublishAll(2, 3 * 64, kBob).ok());
+  CHECK(world.store->CheckInvariants().ok());
+}
+
 TEST_CASE("a publish that cannot fit evicts nothing in vain") {
   TinyWorld world(4);
   REQUIRE(world.Fill(1, 64).ok());

@@ -28,20 +28,18 @@ absl::Status LatentStore::Publish(const ChunkId& id, const RecordRange& range,
   if (absl::Status s = CheckRecords(id, chunk, range, records); !s.ok()) return s;
   if (!new_pieces_.empty()) {
     const uint32_t pages = MissingPages(chunk, range);
+    if (absl::Status s = CheckShare(session, pages); !s.ok()) return s;
     if (absl::Status s = MakeRoom(pages, chunk == nullptr, now); !s.ok()) return s;
     const bool is_new = chunk == nullptr;
     if (is_new) chunk = &AddChunk(id);
     AddPages(*chunk, range);
+    Charge(*chunk, session, pages);
     if (absl::Status s = CopyIn(*chunk, range, records); !s.ok()) {
       if (is_new) Drop(*chunk);
       return s;
     }
   }
-  if (!chunk->sealed && std::find(chunk->publishers.begin(), chunk->publishers.end(), session) ==
-                            chunk->publishers.end()) {
-    chunk->publishers.push_back(session);
-    sessions_[session].publishing.insert(id);
-  }
+  if (!chunk->sealed) Charge(*chunk, session, 0);
   Touch(*chunk, now);
   return absl::OkStatus();
 }
@@ -150,6 +148,17 @@ uint32_t LatentStore::MissingPages(const Chunk* chunk, const RecordRange& range)
     missing += chunk == nullptr || chunk->pages[page] == PageTable::kNoPage;
   }
   return missing;
+}
+
+// An open chunk is never evicted, so that without a bound one session could take the whole cache.
+absl::Status LatentStore::CheckShare(const SessionToken& session, uint32_t pages) const {
+  const auto it = sessions_.find(session);
+  const uint64_t has = it == sessions_.end() ? 0 : it->second.open_pages;
+  if (pages == 0 || has + pages <= options_.max_open_pages) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the session has ", has, " pages in open chunks and this publish needs ", pages,
+                   " more; its limit is ", options_.max_open_pages, " (of ", arena_->page_bytes(),
+                   " bytes each, data.limits.open_bytes_per_session): seal what is complete"));
 }
 
 Chunk& LatentStore::AddChunk(const ChunkId& id) {
