@@ -78,7 +78,7 @@ import sys
 
 INTERRUPTED = 8  # Bazel's exit status for it
 path, status = sys.argv[1], int(sys.argv[2])
-tests, built, passed, failed, no_status = set(), set(), set(), set(), set()
+tests, built, passed, failed, unfinished = set(), set(), set(), set(), set()
 try:
     with open(path, encoding="utf-8") as lines:
         for line in lines:
@@ -93,7 +93,12 @@ try:
                 built.add(key["targetCompleted"]["label"])
             elif "testSummary" in event:
                 result = event["testSummary"].get("overallStatus", "NO_STATUS")
-                where = {"PASSED": passed, "FLAKY": passed, "NO_STATUS": no_status}.get(result, failed)
+                if result in ("PASSED", "FLAKY"):
+                    where = passed
+                elif result in ("NO_STATUS", "INCOMPLETE"):
+                    where = unfinished
+                else:
+                    where = failed
                 where.add(key["testSummary"]["label"])
 except (OSError, ValueError) as error:
     print(f"Bazel's events are unreadable: {error}")
@@ -103,7 +108,7 @@ if status == INTERRUPTED:
     print(f"interrupted: {len(passed)} passed, {len(failed)} failed, {left} not run")
     sys.exit(130)
 # Tests that were built and have no summary were left out by a tag filter.
-failed |= no_status | tests - built - passed
+failed |= unfinished | tests - built - passed
 passed -= failed
 for label in sorted(failed):
     print(f"FAILED: {label}")
