@@ -262,12 +262,12 @@ TEST_CASE("a stopping lane finishes what is in flight") {
   TestClient client(world);
   client.Fill(1, 64 * 8);
   std::vector<uint64_t> ids;
-  for (int i = 0; i < 8; ++i) ids.push_back(client.SendAttend(kHeavy));
-  REQUIRE(client.Until([&] { return world.stats().requests[4].Get() == 8; }));
+  for (int i = 0; i < 4; ++i) ids.push_back(client.SendAttend(kHeavy));
+  REQUIRE(client.Until([&] { return world.stats().requests[4].Get() == 4; }));
   absl::Status stopped;
   std::atomic<bool> done = false;
   std::thread stopper([&] {
-    stopped = world.lane->Stop(absl::Now() + absl::Seconds(20));
+    stopped = world.lane->Stop(absl::Now() + kTestPatience);
     done = true;
   });
   for (const uint64_t id : ids) CHECK(client.Take(id).status().ok());
