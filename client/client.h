@@ -80,8 +80,10 @@ class Client {
   absl::Status Fetch(const ChunkRange& range, std::span<std::byte> records,
                      absl::Duration timeout = {});
   // Keeps chunks from being evicted for the duration of the lease, or until Release or the
-  // session's end. A daemon grants 10 minutes at most and does not say when that is less than was
-  // asked for: pin again before they are over. Each Pin counts from anew.
+  // session's end. Each Pin counts from anew: a chunk is kept for longer by pinning it again before
+  // its lease is over. INVALID_ARGUMENT naming the longest lease (SessionLimits::max_lease_ms, 10
+  // minutes) for more than that; FAILED_PRECONDITION for a chunk that another session still
+  // publishes, since it goes when that session ends.
   absl::Status Pin(std::span<const ChunkId> chunks, absl::Duration lease,
                    absl::Duration timeout = {});
   absl::Status Release(std::span<const ChunkId> chunks, absl::Duration timeout = {});

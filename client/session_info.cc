@@ -50,7 +50,8 @@ absl::StatusOr<SessionInfo> SessionFromProto(const v1::OpenResponse& response) {
                     .inflight_bytes = Bound(limits.inflight_bytes()),
                     .chunks_per_request = Bound(limits.chunks_per_request()),
                     .rows_per_request = Bound(limits.rows_per_request()),
-                    .payload_bytes_per_request = Bound(limits.payload_bytes_per_request())};
+                    .payload_bytes_per_request = Bound(limits.payload_bytes_per_request()),
+                    .max_lease_ms = Bound(limits.max_lease_ms())};
 
   absl::StatusOr<Layout> layout = FromProto(response.layout());
   if (!layout.ok()) return Unusable(std::string(layout.status().message()));

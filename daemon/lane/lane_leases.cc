@@ -20,9 +20,8 @@ void LaneImpl::Pin(LaneRequest& request) {
   const absl::Duration ttl =
       pin.lease_ms == 0 ? options_.default_lease : absl::Milliseconds(pin.lease_ms);
   for (const wire::IdEntry& id : pin.ids) {
-    if (store_->Contains(IdOf(id))) continue;
-    return Finish(request,
-                  absl::NotFoundError(absl::StrCat("chunk ", ToString(IdOf(id)), " is not here")));
+    absl::Status s = store_->CheckLease(IdOf(id), request.session->grant.token, ttl);
+    if (!s.ok()) return Finish(request, s);
   }
   for (const wire::IdEntry& id : pin.ids) {
     if (absl::Status s = store_->Lease(IdOf(id), request.session->grant.token, ttl, now); !s.ok()) {

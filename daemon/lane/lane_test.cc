@@ -201,6 +201,8 @@ TEST_CASE("leases, inspection and echo") {
   client.Fill(1, 100);
   REQUIRE(client.Publish(2, 10).status().ok());
   CHECK(client.Pin({1, 3}, 1000).code() == wire::Code::kNotFound);
+  CHECK(client.Pin({1, 2}, 600'001).code() == wire::Code::kInvalidArgument);
+  CHECK(TestClient(world).Pin({1, 2}, 1000).code() == wire::Code::kFailedPrecondition);
   CHECK(world.stats().chunks_pinned.Get() == 0);
   CHECK(client.Pin({1, 2}, 60'000).status().ok());
   CHECK(client.Until([&] { return world.stats().chunks_pinned.Get() == 2; }));

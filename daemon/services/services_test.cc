@@ -127,6 +127,7 @@ TEST_CASE("opening a session answers with everything that a frontend needs") {
   CHECK(response.lanes(1).worker_address() == "worker-1");
   CHECK(response.lanes(1).cache_bytes() == 1001);
   CHECK(response.limits().rows_per_request() == 321);
+  CHECK(response.limits().max_lease_ms() == 600'000);
   CHECK(*FromProto(response.layout()) == world.facts.layout);
   CHECK((*FromProto(response.table()))->ToParts() == world.membership.table()->ToParts());
 }

@@ -20,12 +20,14 @@ uint32_t TtlMs(const SessionRegistry& sessions) {
   return static_cast<uint32_t>(absl::ToInt64Milliseconds(sessions.ttl()));
 }
 
-void FillLimits(const LaneLimits& limits, v1::Limits& to) {
+void FillLimits(const LaneOptions& options, v1::Limits& to) {
+  const LaneLimits& limits = options.limits;
   to.set_inflight_requests(limits.inflight_per_session);
   to.set_inflight_bytes(limits.inflight_bytes_per_session);
   to.set_chunks_per_request(limits.chunks_per_request);
   to.set_rows_per_request(limits.rows_per_request);
   to.set_payload_bytes_per_request(limits.payload_bytes_per_request);
+  to.set_max_lease_ms(absl::ToInt64Milliseconds(options.max_lease));
 }
 
 void FillLane(const Lane& lane, v1::Lane& to) {
@@ -73,7 +75,7 @@ grpc::Status SessionService::Open(grpc::ServerContext* context, const v1::OpenRe
   response->set_generation(ToInt(facts_->generation));
   response->set_tenant(grant->tenant);
   for (const Lane* lane : lanes_) FillLane(*lane, *response->add_lanes());
-  if (!lanes_.empty()) FillLimits(lanes_[0]->options().limits, *response->mutable_limits());
+  if (!lanes_.empty()) FillLimits(lanes_[0]->options(), *response->mutable_limits());
   *response->mutable_layout() = ToProto(facts_->layout);
   *response->mutable_table() = *table;
   response->set_protocol_version(wire::kVersion);

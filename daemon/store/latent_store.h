@@ -127,10 +127,15 @@ class LatentStore {
   absl::Status Fetch(const ChunkId& id, const RecordRange& range, std::span<std::byte> out,
                      absl::Time now);
 
-  // Keeps a chunk from eviction until `ttl` (at most max_lease) from now; again: from now on.
-  // NOT_FOUND.
+  // Keeps a chunk from eviction until `ttl` from now; again: from now on.
+  //
+  //  * NOT_FOUND
+  //  * INVALID_ARGUMENT: longer than max_lease (names it).
+  //  * FAILED_PRECONDITION: it is open, and only others publish it: it would go with them.
   absl::Status Lease(const ChunkId& id, const SessionToken& session, absl::Duration ttl,
                      absl::Time now);
+  // What Lease would say.
+  absl::Status CheckLease(const ChunkId& id, const SessionToken& session, absl::Duration ttl) const;
   // Ends a lease. False when there was none.
   bool Release(const ChunkId& id, const SessionToken& session, absl::Time now);
   void ExpireLeases(absl::Time now);

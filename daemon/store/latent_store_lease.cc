@@ -9,13 +9,33 @@
 
 namespace latentd {
 
-absl::Status LatentStore::Lease(const ChunkId& id, const SessionToken& session, absl::Duration ttl,
-                                absl::Time now) {
-  Chunk* chunk = Find(id);
+absl::Status LatentStore::CheckLease(const ChunkId& id, const SessionToken& session,
+                                     absl::Duration ttl) const {
+  if (ttl > options_.max_lease) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a lease of ", absl::FormatDuration(ttl), "; the longest is ",
+                     absl::FormatDuration(options_.max_lease), ": renew it before it ends"));
+  }
+  const Chunk* chunk = Find(id);
   if (chunk == nullptr) {
     return absl::NotFoundError(absl::StrCat("chunk ", ToString(id), " is not here"));
   }
-  const absl::Time expires = now + std::clamp(ttl, absl::ZeroDuration(), options_.max_lease);
+  const bool is_ours = std::any_of(chunk->publishers.begin(), chunk->publishers.end(),
+                                   [&](const ChunkPublisher& p) { return p.session == session; });
+  if (!chunk->sealed && !is_ours) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("chunk ", ToString(id),
+                     " is open and another session's, and goes when that ends: it can be pinned "
+                     "once it is sealed"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LatentStore::Lease(const ChunkId& id, const SessionToken& session, absl::Duration ttl,
+                                absl::Time now) {
+  if (absl::Status s = CheckLease(id, session, ttl); !s.ok()) return s;
+  Chunk* chunk = Find(id);
+  const absl::Time expires = now + std::max(ttl, absl::ZeroDuration());
   const auto lease = std::find_if(chunk->leases.begin(), chunk->leases.end(),
                                   [&](const ChunkLease& l) { return l.session == session; });
   if (lease != chunk->leases.end()) {

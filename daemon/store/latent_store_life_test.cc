@@ -153,7 +153,7 @@ TEST_CASE("a lease keeps a chunk until it is released or expires") {
   REQUIRE(world.Fill(1, 64).ok());
   CHECK(world.store->Lease(TinyId(7), kAlice, absl::Minutes(1), world.now).code() ==
         StatusCode::kNotFound);
-  REQUIRE(world.store->Lease(TinyId(1), kAlice, absl::Hours(1), world.now).ok());
+  REQUIRE(world.store->Lease(TinyId(1), kAlice, absl::Minutes(1), world.now).ok());
   CHECK(world.store->counts().chunks_pinned == 1);
   CHECK(world.PublishAll(2, 1).code() == StatusCode::kResourceExhausted);
   world.now += absl::Seconds(30);
@@ -164,6 +164,25 @@ TEST_CASE("a lease keeps a chunk until it is released or expires") {
   world.now += absl::Seconds(30);
   CHECK(world.PublishAll(2, 1).ok());
   CHECK_FALSE(world.Has(1));
+  CHECK(world.store->CheckInvariants().ok());
+}
+
+TEST_CASE("a lease that would end sooner than asked for is refused, not shortened") {
+  TinyWorld world(4, {.max_lease = absl::Minutes(1)});
+  REQUIRE(world.Fill(1, 64).ok());
+  const auto too_long = world.store->Lease(TinyId(1), kAlice, absl::Seconds(61), world.now);
+  CHECK(too_long.code() == StatusCode::kInvalidArgument);
+  CHECK(too_long.ToString().find("a lease of 1m1s; the longest is 1m") != std::string::npos);
+  CHECK(world.store->counts().chunks_pinned == 0);
+
+  // An open chunk ends with its publishers, whoever else has a lease.
+  REQUIRE(world.PublishAll(2, 64, kAlice).ok());
+  const auto open = world.store->Lease(TinyId(2), kBob, absl::Seconds(1), world.now);
+  CHECK(open.code() == StatusCode::kFailedPrecondition);
+  CHECK(open.ToString().find("open and another session's") != std::string::npos);
+  CHECK(world.store->Lease(TinyId(2), kAlice, absl::Seconds(1), world.now).ok());
+  REQUIRE(world.Seal(2, 64).ok());
+  CHECK(world.store->Lease(TinyId(2), kBob, absl::Seconds(1), world.now).ok());
   CHECK(world.store->CheckInvariants().ok());
 }
 
