@@ -89,7 +89,8 @@ int Main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("latentd ") + kVersion,
                        "Print the version and exit");
   app.footer(
-      "Exit codes: 0 stopped as told; 1 could not start, failed, or told to stop a second time; "
+      "Exit codes: 0 stopped as told; 1 could not start, failed, or told twice to stop with "
+      "requests in flight; "
       "2 command line or configuration.");
   try {
     app.parse(argc, argv);

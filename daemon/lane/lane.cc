@@ -207,7 +207,8 @@ void LaneImpl::ListChunks(std::string hex_prefix, uint32_t limit,
 }
 
 absl::Time LaneImpl::last_turn() const {
-  return absl::FromUnixNanos(last_turn_ns_.load(std::memory_order_relaxed));
+  const int64_t last = last_turn_ns_.load(std::memory_order_relaxed);
+  return last == kStopped ? absl::InfiniteFuture() : absl::FromUnixNanos(last);
 }
 
 }  // namespace latentd

@@ -75,7 +75,7 @@ class Lane {
 
   virtual const LaneStats& stats() const = 0;
   // Steady-clock time of the lane's last turn: the watchdog's evidence that it is alive. An idle
-  // lane still turns at least once a second.
+  // lane still turns at least once a second. InfiniteFuture once it has stopped: it turns no more.
   virtual absl::Time last_turn() const = 0;
 };
 

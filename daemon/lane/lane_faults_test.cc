@@ -274,6 +274,7 @@ TEST_CASE("a stopping lane finishes what is in flight") {
   CHECK(client.Until([&] { return done.load(); }));
   stopper.join();
   CHECK(stopped.ok());
+  CHECK(world.lane->last_turn() == absl::InfiniteFuture());
   CHECK(world.Quiet());
   // Nobody waits for a lane that is gone.
   std::atomic<int> answered = 0;

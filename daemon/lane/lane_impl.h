@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -208,7 +209,8 @@ class LaneImpl : public Lane {
 
   std::thread thread_;
   std::mutex stop_mutex_;  // Stop may be called twice
-  std::atomic<int64_t> last_turn_ns_{0};
+  static constexpr int64_t kStopped = std::numeric_limits<int64_t>::max();
+  std::atomic<int64_t> last_turn_ns_{0};  // kStopped: there will be no other
   mutable std::mutex transports_mutex_;
   std::string transports_;
 };

@@ -63,6 +63,7 @@ void LaneImpl::Run() {
   mailbox_->Close();
   mailbox_->Run();
   TearDown();
+  last_turn_ns_.store(kStopped, std::memory_order_relaxed);
 }
 
 bool LaneImpl::Turn(absl::Time now) {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -71,6 +72,24 @@ absl::StatusOr<std::unique_ptr<Server>> StartServer(const Config& config) {
   return Server::Start(config, generation, *std::move(lanes));
 }
 
+// Requests in flight of a server, until that is gone. Any thread.
+class InFlight {
+ public:
+  explicit InFlight(const Server* server) : server_(server) {}
+  uint64_t Get() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return server_ == nullptr ? 0 : server_->RequestsInFlight();
+  }
+  void Forget() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    server_ = nullptr;
+  }
+
+ private:
+  std::mutex mutex_;
+  const Server* server_;
+};
+
 std::unique_ptr<Watchdog> MakeWatchdog(const Server& server) {
   const std::optional<absl::Duration> timeout = WatchdogTimeout();
   if (!timeout) return nullptr;
@@ -98,13 +117,15 @@ int RunDaemon(const Config& config) {
   const std::unique_ptr<Watchdog> watchdog = MakeWatchdog(server);
 
   const int signal = AwaitTermination();
-  ExitOnTermination(kExitFailure);
+  const auto in_flight = std::make_shared<InFlight>(&server);
+  ExitOnTermination(kExitFailure, [in_flight] { return in_flight->Get(); });
   const absl::Duration limit = absl::Milliseconds(config.drain.timeout_ms);
   NotifyStopping(absl::StrCat("draining ", server.RequestsInFlight(), " requests"), limit);
   LogInfo("stopping", {{"signal", SignalName(signal)},
                        {"requests_in_flight", server.RequestsInFlight()},
                        {"drain_timeout_ms", config.drain.timeout_ms}});
   const absl::Status stopped = server.Stop(absl::Now() + limit);
+  in_flight->Forget();
   if (!stopped.ok()) {
     LogWarn("drained incompletely", {{"reason", std::string(stopped.message())}});
   }

@@ -3,11 +3,17 @@
 #include <unistd.h>
 #include <csignal>
 #include <thread>
+#include <utility>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "daemon/process/log.h"
 
 namespace latentd {
 namespace {
+
+// Signals that come within this time were meant as one.
+constexpr absl::Duration kTogether = absl::Milliseconds(200);
 
 sigset_t WaitedFor() {
   sigset_t set;
@@ -37,10 +43,21 @@ int AwaitTermination() {
   }
 }
 
-void ExitOnTermination(int exit_code) {
-  std::thread([exit_code] {
-    const int signal = AwaitTermination();
-    LogError("exiting at once: requests in flight are lost", {{"signal", SignalName(signal)}});
+void ExitOnTermination(int exit_code, std::function<uint64_t()> in_flight) {
+  std::thread([exit_code, in_flight = std::move(in_flight)] {
+    const absl::Time began = absl::Now();
+    int signal = AwaitTermination();
+    uint64_t lost = in_flight();
+    while (lost == 0 && absl::Now() - began < kTogether) {
+      signal = AwaitTermination();
+      lost = in_flight();
+    }
+    if (lost == 0) {
+      LogWarn("exiting at once: nothing was in flight", {{"signal", SignalName(signal)}});
+      _exit(0);
+    }
+    LogError("exiting at once: requests in flight are lost",
+             {{"signal", SignalName(signal)}, {"requests_in_flight", lost}});
     // Not exit(): destructors would wait for the very things that a second signal means to leave
     // behind.
     _exit(exit_code);

@@ -3,8 +3,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <csignal>
+#include <thread>
+#include <utility>
 
 namespace latentd {
 namespace {
@@ -57,20 +61,42 @@ TEST_CASE("SIGTERM and SIGINT are waited for, SIGHUP changes nothing") {
   }
 }
 
-TEST_CASE("a second signal ends the process at once with the given code") {
+TEST_CASE("a second signal ends the process at once, with the given code if requests are lost") {
+  for (const auto& [in_flight, code] : {std::pair{1, 7}, std::pair{0, 0}}) {
+    const Child child([in_flight = in_flight](auto tell) {
+      BlockSignals();
+      tell('r');
+      AwaitTermination();
+      ExitOnTermination(7, [in_flight] { return in_flight; });
+      tell('d');
+      for (;;) pause();
+    });
+    CHECK(child.NextStep() == 'r');
+    child.Signal(SIGTERM);
+    CHECK(child.NextStep() == 'd');
+    if (in_flight == 0) std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    child.Signal(SIGTERM);
+    CHECK(child.Wait() == code);
+  }
+}
+
+TEST_CASE("two signals that come together are one while nothing is in flight") {
   const Child child([](auto tell) {
     BlockSignals();
     tell('r');
     AwaitTermination();
-    ExitOnTermination(7);
-    tell('d');
-    for (;;) pause();
+    std::atomic<bool> asked = false;
+    ExitOnTermination(7, [&asked] {
+      asked = true;
+      return 0;
+    });
+    kill(getpid(), SIGINT);
+    while (!asked) std::this_thread::yield();
+    _exit(5);  // as if it had stopped in order
   });
   CHECK(child.NextStep() == 'r');
   child.Signal(SIGTERM);
-  CHECK(child.NextStep() == 'd');
-  child.Signal(SIGTERM);
-  CHECK(child.Wait() == 7);
+  CHECK(child.Wait() == 5);
 }
 
 TEST_CASE("a signal that comes before anybody waits is not lost") {

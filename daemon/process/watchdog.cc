@@ -12,6 +12,7 @@ std::optional<size_t> LaneWatch::FirstStalled(const std::vector<absl::Time>& las
   std::optional<size_t> stalled;
   for (size_t i = 0; i < lanes_.size(); ++i) {
     if (last_turns[i] != lanes_[i].last_turn) lanes_[i] = {last_turns[i], now};
+    if (last_turns[i] == absl::InfiniteFuture()) continue;
     if (!stalled && now - lanes_[i].changed > limit_) stalled = i;
   }
   return stalled;

@@ -22,7 +22,8 @@ class LaneWatch {
   LaneWatch(size_t lanes, absl::Duration limit) : limit_(limit), lanes_(lanes) {}
 
   // Takes each lane's last turn and returns the first lane whose last turn has not changed for
-  // longer than the limit. Times of the lanes and `now` need not come from the same clock.
+  // longer than the limit; InfiniteFuture is that of a lane that has stopped and owes no more. Times
+  // of the lanes and `now` need not come from the same clock.
   std::optional<size_t> FirstStalled(const std::vector<absl::Time>& last_turns, absl::Time now);
 
  private:

@@ -24,6 +24,15 @@ TEST_CASE("a lane that stands still for longer than the limit is reported until 
   CHECK_FALSE(watch.FirstStalled({At(7), At(7)}, At(7)).has_value());
 }
 
+TEST_CASE("a lane that has stopped does not stand still while another drains") {
+  LaneWatch watch(2, absl::Seconds(5));
+  for (int second = 0; second < 100; ++second) {
+    const absl::Time first = second < 3 ? At(second) : absl::InfiniteFuture();
+    CHECK_FALSE(watch.FirstStalled({first, At(second)}, At(second)).has_value());
+  }
+  CHECK(watch.FirstStalled({absl::InfiniteFuture(), At(99)}, At(105)) == std::optional<size_t>(1));
+}
+
 TEST_CASE("the lanes' clock may be another one") {
   LaneWatch watch(1, absl::Seconds(5));
   CHECK_FALSE(watch.FirstStalled({absl::UnixEpoch()}, At(0)).has_value());
