@@ -10,7 +10,7 @@
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/make_lane.h"
 #include "daemon/lane/steady_time.h"
-#include "spdlog/spdlog.h"
+#include "daemon/process/log.h"
 
 namespace latentd {
 namespace {
@@ -145,8 +145,10 @@ void LaneImpl::SetDeviceLostCallback(std::function<void(absl::Status)> callback)
 }
 
 void LaneImpl::Start() {
-  spdlog::info("lane {}: {} pages of {} bytes ({}), {}", options_.index, stats_.pages_total.Get(),
-               options_.layout.page_bytes(), ToString(options_.layout), backend_);
+  LogInfo("lane started", {{"lane", options_.index},
+                           {"backend", backend_},
+                           {"pages", stats_.pages_total.Get()},
+                           {"page_bytes", options_.layout.page_bytes()}});
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -181,7 +183,13 @@ void LaneImpl::AddSession(SessionGrant grant, std::function<void()> done) {
 void LaneImpl::RemoveSession(SessionToken token, std::string reason) {
   mailbox_->Post([this, token, reason = std::move(reason)] {
     const auto it = sessions_.find(token);
-    if (it != sessions_.end()) EndSession(SessionPtr(it->second), reason);
+    if (it == sessions_.end()) return;
+    const SessionPtr session = it->second;
+    const size_t dropped = EndSession(session);
+    LogDebug("session ended on a lane", {{"client", session->grant.client_name},
+                                         {"lane", options_.index},
+                                         {"reason", reason},
+                                         {"requests_in_flight", dropped}});
   });
 }
 

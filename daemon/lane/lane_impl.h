@@ -94,8 +94,10 @@ class LaneImpl : public Lane {
   // Closes its connection and drops what came by it; says how many requests. The session goes on.
   size_t Unbind(const SessionPtr& session);
   void OnConnectionFailed(const SessionToken& token, const absl::Status& status);
-  void LoseSession(SessionPtr session, absl::Status status);
-  void EndSession(const SessionPtr& session, std::string_view reason);
+  // It ends here; the process, which is told, logs it and ends it in the other lanes.
+  void LoseSession(SessionPtr session, const absl::Status& status);
+  // Says how many requests it had in flight.
+  size_t EndSession(const SessionPtr& session);
   // The session that owns the token and speaks from this sender; null otherwise.
   SessionPtr FindSession(const wire::RequestHeader& header, uint64_t sender) const;
 

@@ -9,7 +9,7 @@
 
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
-#include "spdlog/spdlog.h"
+#include "daemon/process/log.h"
 
 namespace latentd {
 
@@ -49,11 +49,10 @@ void LaneImpl::CheckPeer(const SessionPtr& session, absl::Time now) {
   }
   stats_.peer_timeouts.Add();
   const size_t dropped = Unbind(session);
-  spdlog::info(
-      "lane {}: session {} has not answered for {}: its connection is closed, {} requests "
-      "in flight",
-      options_.index, session->grant.client_name, absl::FormatDuration(options_.dead_after),
-      dropped);
+  LogInfo("silent connection closed", {{"client", session->grant.client_name},
+                                       {"lane", options_.index},
+                                       {"silence", absl::FormatDuration(options_.dead_after)},
+                                       {"requests_in_flight", dropped}});
 }
 
 void LaneImpl::SendPing(const SessionPtr& session) {

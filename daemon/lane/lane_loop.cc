@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
-#include "spdlog/spdlog.h"
+#include "daemon/process/log.h"
 
 namespace latentd {
 namespace {
@@ -32,7 +32,7 @@ void PinToCpus(uint32_t lane, const std::vector<int>& cpus) {
     if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
   }
   if (const int error = pthread_setaffinity_np(pthread_self(), sizeof(set), &set); error != 0) {
-    spdlog::warn("lane {}: cannot be pinned to its cpus: error {}", lane, error);
+    LogWarn("a lane cannot be pinned to its cpus", {{"lane", lane}, {"error", error}});
   }
 }
 
@@ -121,7 +121,7 @@ void LaneImpl::CutOff() {
   if (cut == 0) return;
   stop_status_ = absl::DeadlineExceededError(
       absl::StrCat("lane ", options_.index, ": ", cut, " requests were cut off"));
-  spdlog::warn("lane {}: stopped with {} requests in flight", options_.index, cut);
+  LogWarn("requests were cut off", {{"lane", options_.index}, {"requests_in_flight", cut}});
 }
 
 // UCX says that a small message has left when it has taken a copy, and closing a connection drops

@@ -4,7 +4,7 @@
 
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
-#include "spdlog/spdlog.h"
+#include "daemon/process/log.h"
 #include "transport/errors.h"
 
 namespace latentd {
@@ -88,8 +88,9 @@ void LaneImpl::Refuse(const IncomingMessage& message, wire::Opcode opcode, uint6
   BuildErrorReply(opcode, ReplyTo(request_id), status, &scratch_);
   worker_->ReplyAndClose(message, wire::kReplyAm, scratch_);
   if (log_gate_.Open(now)) {
-    spdlog::warn("lane {}: a peer without a session was refused: {} ({} such messages held back)",
-                 options_.index, status.ToString(), log_gate_.TakeHeldBack());
+    LogWarn("peer without a session refused", {{"lane", options_.index},
+                                               {"reason", std::string(status.message())},
+                                               {"held_back", log_gate_.TakeHeldBack()}});
   }
 }
 

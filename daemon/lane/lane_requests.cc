@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
-#include "spdlog/spdlog.h"
+#include "daemon/process/log.h"
 #include "transport/errors.h"
 
 namespace latentd {
@@ -60,10 +60,11 @@ void LaneImpl::OnUnreadable(IncomingMessage message, const MessageOrigin& origin
   if (malformed) stats_.malformed_messages.Add();
   const auto it = by_sender_.find(message.sender());
   if (malformed && log_gate_.Open(now)) {
-    spdlog::warn(
-        "lane {}: message from {} cannot be read: {} ({} such messages held back)", options_.index,
-        it == by_sender_.end() ? "a peer without a session" : it->second->grant.client_name,
-        why.ToString(), log_gate_.TakeHeldBack());
+    LogWarn("message cannot be read",
+            {{"client", it == by_sender_.end() ? "" : it->second->grant.client_name},
+             {"lane", options_.index},
+             {"reason", std::string(why.message())},
+             {"held_back", log_gate_.TakeHeldBack()}});
   }
   if (!origin.request_id.has_value()) return;  // nobody to answer
   const auto opcode = static_cast<Opcode>(origin.opcode);
@@ -107,8 +108,10 @@ absl::Status LaneImpl::Judge(const absl::Status& status) {
     device_status_ = absl::UnavailableError(
         absl::StrCat("node ", options_.node_id, " has lost ", options_.device,
                      " and the chunks there: ask another holder (", status.message(), ")"));
-    spdlog::critical("lane {}: {} has failed, nothing more is answered from it: {}", options_.index,
-                     options_.device, status.ToString());
+    LogError("device failed: nothing more is answered from it",
+             {{"lane", options_.index},
+              {"device", options_.device},
+              {"reason", std::string(status.message())}});
     if (on_device_lost_) on_device_lost_(status);
   }
   return device_status_;

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
-#include "spdlog/spdlog.h"
+#include "daemon/process/log.h"
 
 namespace latentd {
 
@@ -59,8 +59,10 @@ absl::Status LaneImpl::Bind(const SessionPtr& session, uint64_t sender, absl::Ti
       session->grant.worker_address,
       [this, token](const absl::Status& status) { OnConnectionFailed(token, status); });
   if (!endpoint.ok()) {
-    spdlog::warn("lane {}: session {}: cannot connect to its worker: {}", options_.index,
-                 session->grant.client_name, endpoint.status().ToString());
+    LogWarn("cannot connect to a client's worker",
+            {{"client", session->grant.client_name},
+             {"lane", options_.index},
+             {"reason", std::string(endpoint.status().message())}});
     return endpoint.status();
   }
   session->endpoint = *std::move(endpoint);
@@ -69,8 +71,9 @@ absl::Status LaneImpl::Bind(const SessionPtr& session, uint64_t sender, absl::Ti
   by_sender_[sender] = session;
   session->state = LaneSession::State::kBound;
   std::string transports = session->endpoint->Transports();
-  spdlog::info("lane {}: session {} connected by {}", options_.index, session->grant.client_name,
-               transports);
+  LogInfo("session connected", {{"client", session->grant.client_name},
+                                {"lane", options_.index},
+                                {"transports", transports}});
   const std::lock_guard<std::mutex> lock(transports_mutex_);
   transports_ = std::move(transports);
   return absl::OkStatus();
@@ -111,19 +114,22 @@ void LaneImpl::OnConnectionFailed(const SessionToken& token, const absl::Status&
   LoseSession(it->second, status);
 }
 
-void LaneImpl::LoseSession(SessionPtr session, absl::Status status) {
-  EndSession(session, absl::StrCat("lost: ", status.ToString()));
-  if (on_session_lost_) on_session_lost_(session->grant.token, std::move(status));
+void LaneImpl::LoseSession(SessionPtr session, const absl::Status& status) {
+  const size_t dropped = EndSession(session);
+  if (!on_session_lost_) return;
+  on_session_lost_(
+      session->grant.token,
+      absl::Status(status.code(), absl::StrCat(std::string(status.message()), ", with ", dropped,
+                                               " requests in flight on lane ", options_.index)));
 }
 
-void LaneImpl::EndSession(const SessionPtr& session, std::string_view reason) {
-  if (session->state == LaneSession::State::kEnded) return;
+size_t LaneImpl::EndSession(const SessionPtr& session) {
+  if (session->state == LaneSession::State::kEnded) return 0;
   sessions_.erase(session->grant.token);
   const size_t dropped = Unbind(session);
   session->state = LaneSession::State::kEnded;
   store_->EndSession(session->grant.token, SteadyNow());
-  spdlog::info("lane {}: session {} ended ({}), {} requests in flight", options_.index,
-               session->grant.client_name, reason, dropped);
+  return dropped;
 }
 
 }  // namespace latentd
