@@ -241,9 +241,12 @@ View ChunksView(const v1::ChunksResponse& chunks) {
                     {"checksum", Hex(chunk.checksum())}});
   }
   View view;
+  view.json = {{"chunks", std::move(list)}, {"more", chunks.more()}};
+  if (chunks.has_total()) view.json["total"] = chunks.total();
   view.text =
-      absl::StrCat(table.ToString(), chunks.chunks_size(), " of ", chunks.total(), " chunks\n");
-  view.json = {{"chunks", std::move(list)}, {"total", chunks.total()}};
+      absl::StrCat(table.ToString(), chunks.chunks_size(),
+                   chunks.has_total() ? absl::StrCat(" of ", chunks.total()) : "", " chunks",
+                   chunks.more() && !chunks.has_total() ? ", and there are more" : "", "\n");
   return view;
 }
 

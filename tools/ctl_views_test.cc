@@ -101,6 +101,11 @@ TEST_CASE("chunks are listed with how many there are") {
   CHECK_THAT(view.text, Contains("0123456789abcdef0123456789abcdef") && Contains("sealed") &&
                             Contains("1 of 5"));
   CHECK(view.json["total"] == 5);
+  // Of those that start with some digits nobody knows the number.
+  chunks.clear_total();
+  chunks.set_more(true);
+  CHECK_THAT(ChunksView(chunks).text, Contains("1 chunks, and there are more"));
+  CHECK(ChunksView(chunks).json["more"] == true);
 }
 
 }  // namespace

@@ -84,14 +84,19 @@ absl::StatusOr<v1::ChunksResponse> ListChunks(const std::vector<Lane*>& lanes,
   std::vector<std::pair<ChunkInfo, uint32_t>> chunks;
   v1::ChunksResponse response;
   for (size_t i = 0; i < lanes.size(); ++i) {
-    response.set_total(response.total() + answers->listings[i]->total);
+    const ChunkListing& listing = *answers->listings[i];
+    if (listing.total) response.set_total(response.total() + *listing.total);
+    if (listing.more) response.set_more(true);
     for (ChunkInfo& chunk : answers->listings[i]->chunks) {
       chunks.emplace_back(std::move(chunk), static_cast<uint32_t>(i));
     }
   }
   std::sort(chunks.begin(), chunks.end(),
             [](const auto& a, const auto& b) { return a.first.id < b.first.id; });
-  if (chunks.size() > limit) chunks.resize(limit);
+  if (chunks.size() > limit) {
+    chunks.resize(limit);
+    response.set_more(true);
+  }
   for (const auto& [chunk, lane] : chunks) *response.add_chunks() = ToProto(chunk, lane);
   return response;
 }

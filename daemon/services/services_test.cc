@@ -374,13 +374,16 @@ TEST_CASE("chunks of all lanes come as one ordered listing, cut at the limit") {
   };
   REQUIRE(list("", 3).ok());
   CHECK(response.total() == 4);
+  CHECK(response.more());
   REQUIRE(response.chunks_size() == 3);
   CHECK(response.chunks(0).id().substr(0, 4) == "00a1");
   CHECK(response.chunks(1).id().substr(0, 4) == "00a2");
   CHECK(response.chunks(1).lane() == 1);
   CHECK(response.chunks(2).id().substr(0, 4) == "00b1");
   REQUIRE(list("00A", 0).ok());
-  CHECK(response.total() == 2);
+  CHECK(response.chunks_size() == 2);
+  CHECK_FALSE(response.more());
+  CHECK_FALSE(response.has_total());
   CHECK(list("xyz", 0).error_code() == grpc::StatusCode::INVALID_ARGUMENT);
   CHECK(list("", 1'000'000).error_code() == grpc::StatusCode::INVALID_ARGUMENT);
 }

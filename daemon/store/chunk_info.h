@@ -3,6 +3,7 @@
 #define LATENTD_DAEMON_STORE_CHUNK_INFO_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -22,7 +23,8 @@ struct ChunkInfo {
 
 struct ChunkListing {
   std::vector<ChunkInfo> chunks;  // ascending by id
-  uint64_t total = 0;             // that match, listed or not
+  bool more = false;              // others match that are not listed
+  std::optional<uint64_t> total;  // that match, listed or not, where it need not be counted
 };
 
 }  // namespace latentd

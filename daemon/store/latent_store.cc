@@ -223,10 +223,13 @@ ChunkListing LatentStore::List(std::string_view hex_prefix, uint32_t limit, absl
   high.resize(32, 'f');
   const auto first = ParseChunkId(low), last = ParseChunkId(high);
   if (!first.ok() || !last.ok()) return listing;
-  for (auto it = ordered_.lower_bound(*first); it != ordered_.end() && *it <= *last; ++it) {
-    if (listing.chunks.size() < limit) listing.chunks.push_back(*Stat(*it, now));
-    ++listing.total;
+  if (hex_prefix.empty()) listing.total = ordered_.size();
+  auto it = ordered_.lower_bound(*first);
+  const auto at_end = [&] { return it == ordered_.end() || *last < *it; };
+  for (; !at_end() && listing.chunks.size() < limit; ++it) {
+    listing.chunks.push_back(*Stat(*it, now));
   }
+  listing.more = !at_end();
   return listing;
 }
 

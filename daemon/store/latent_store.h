@@ -146,7 +146,8 @@ class LatentStore {
 
   bool Contains(const ChunkId& id) const { return chunks_.contains(id); }
   std::optional<ChunkInfo> Stat(const ChunkId& id, absl::Time now) const;
-  // Chunks whose id starts with these hexadecimal digits; anything else matches nothing.
+  // Chunks whose id starts with these hexadecimal digits; anything else matches nothing. Costs what
+  // it lists; `total` only comes with no digits.
   ChunkListing List(std::string_view hex_prefix, uint32_t limit, absl::Time now) const;
   StoreCounts counts() const;
 

@@ -151,11 +151,15 @@ TEST_CASE("chunks are listed in order by the digits that their id starts with") 
   CHECK(listed("12", 10).chunks.size() == 2);
   CHECK(listed("12", 10).chunks[0].id == TinyId(0x1201));
   CHECK(listed("12", 1).chunks.size() == 1);
-  CHECK(listed("12", 1).total == 2);
+  CHECK(listed("12", 1).more);
+  CHECK_FALSE(listed("12", 2).more);
+  CHECK(listed("12", 1).total == std::nullopt);  // nobody counts them
+  CHECK(listed("", 1).total == 3);
   CHECK(listed("34", 10).chunks[0].sealed);
-  CHECK(listed("35", 10).total == 0);
-  CHECK(listed("not hexadecimal", 10).total == 0);
-  CHECK(listed("000000000000000000000000000000000", 10).total == 0);
+  for (const char* none : {"35", "not hexadecimal", "000000000000000000000000000000000"}) {
+    CHECK(listed(none, 10).chunks.empty());
+    CHECK_FALSE(listed(none, 0).more);
+  }
 }
 
 TEST_CASE("stores that cannot be are refused") {

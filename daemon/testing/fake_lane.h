@@ -111,9 +111,13 @@ class FakeLane : public Lane {
     const bool answer = Locked([&] {
       for (const ChunkInfo& chunk : chunks_) {
         if (!absl::StartsWith(ToString(chunk.id), hex_prefix)) continue;
-        ++listing.total;
-        if (listing.chunks.size() < limit) listing.chunks.push_back(chunk);
+        if (listing.chunks.size() == limit) {
+          listing.more = true;
+          break;
+        }
+        listing.chunks.push_back(chunk);
       }
+      if (hex_prefix.empty()) listing.total = chunks_.size();
       return !hangs_;
     });
     if (answer) done(std::move(listing));
