@@ -14,6 +14,12 @@ constexpr size_t kLargest = size_t{1} << 62;
 
 }  // namespace
 
+PayloadMemory HostPayloadMemory() {
+  return {
+      .allocate = [](size_t bytes) { return std::aligned_alloc(PayloadPool::kAlignment, bytes); },
+      .free = [](void* data, size_t) { std::free(data); }};
+}
+
 PayloadBuffer& PayloadBuffer::operator=(PayloadBuffer&& other) noexcept {
   if (this == &other) return *this;
   Reset();
@@ -32,8 +38,8 @@ void PayloadBuffer::Reset() {
 }
 
 PayloadPool::~PayloadPool() {
-  for (const auto& buffers : idle_) {
-    for (std::byte* data : buffers) std::free(data);
+  for (size_t size_class = 0; size_class < idle_.size(); ++size_class) {
+    for (std::byte* data : idle_[size_class]) memory_.free(data, size_t{1} << size_class);
   }
 }
 
@@ -48,7 +54,7 @@ PayloadBuffer PayloadPool::Take(size_t bytes) {
     idle.pop_back();
     idle_bytes_ -= rounded;
   } else {
-    data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
+    data = static_cast<std::byte*>(memory_.allocate(rounded));
     if (data == nullptr) return buffer;
   }
   lent_bytes_ += rounded;
@@ -63,7 +69,7 @@ void PayloadPool::PutBack(std::byte* data, int size_class) {
   const uint64_t bytes = uint64_t{1} << size_class;
   lent_bytes_ -= bytes;
   if (idle_bytes_ + bytes > max_idle_bytes_) {
-    std::free(data);
+    memory_.free(data, bytes);
     return;
   }
   idle_bytes_ += bytes;

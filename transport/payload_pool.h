@@ -10,6 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -17,6 +18,13 @@
 namespace latentd {
 
 class PayloadPool;
+
+// Where a pool's memory comes from, aligned to PayloadPool::kAlignment; null when there is none.
+struct PayloadMemory {
+  std::function<void*(size_t bytes)> allocate;
+  std::function<void(void*, size_t bytes)> free;
+};
+PayloadMemory HostPayloadMemory();
 
 // Move-only; gives its memory back when destroyed.
 class PayloadBuffer {
@@ -48,8 +56,9 @@ class PayloadPool {
   static constexpr size_t kAlignment = 64;
 
   // Keeps at most `max_idle_bytes` of memory that nobody uses.
-  explicit PayloadPool(uint64_t max_idle_bytes = uint64_t{64} << 20)
-      : max_idle_bytes_(max_idle_bytes) {}
+  explicit PayloadPool(uint64_t max_idle_bytes = uint64_t{64} << 20,
+                       PayloadMemory memory = HostPayloadMemory())
+      : max_idle_bytes_(max_idle_bytes), memory_(std::move(memory)) {}
   ~PayloadPool();
   PayloadPool(const PayloadPool&) = delete;
   PayloadPool& operator=(const PayloadPool&) = delete;
@@ -67,6 +76,7 @@ class PayloadPool {
   void PutBack(std::byte* data, int size_class);
 
   const uint64_t max_idle_bytes_;
+  const PayloadMemory memory_;
   uint64_t lent_bytes_ = 0;
   uint64_t idle_bytes_ = 0;
   std::array<std::vector<std::byte*>, 64> idle_;  // by the logarithm of their size

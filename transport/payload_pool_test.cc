@@ -54,6 +54,24 @@ TEST_CASE("memory is aligned to a cache line, however little is asked for") {
   }
 }
 
+TEST_CASE("memory comes from where the pool was told, and goes back there") {
+  size_t taken = 0, given_back = 0;
+  alignas(PayloadPool::kAlignment) static std::byte memory[4096];
+  {
+    PayloadPool pool(8192, {.allocate = [&](size_t bytes) -> void* {
+                              return bytes == 4096 && ++taken == 1 ? memory : nullptr;
+                            },
+                            .free = [&](void*, size_t bytes) { given_back += bytes; }});
+    {
+      PayloadBuffer buffer = pool.Take(100);
+      CHECK(buffer.data() == memory);
+      CHECK(pool.Take(5000).empty());
+    }
+    CHECK(given_back == 0);
+  }
+  CHECK(given_back == 4096);
+}
+
 TEST_CASE("memory that no machine has is not lent") {
   PayloadPool pool;
   CHECK(pool.Take(SIZE_MAX).empty());

@@ -32,8 +32,8 @@ absl::Status LaneImpl::PrepareAttend(LaneRequest& request, Problem& problem) {
   const OutFormat format = attend.out_fp32 ? OutFormat::kFp32 : OutFormat::kBf16;
   const Geometry geometry = options_.layout.geometry();
   const uint64_t bytes = *AttendReplyBytes(body.tokens, body.heads, geometry, format);
-  request.reply = buffers_.Get(bytes);
-  if (request.reply.data() == nullptr) {
+  request.reply = buffers_.Take(bytes);
+  if (request.reply.empty()) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for a reply of ", bytes, " bytes"));
   }
   std::byte* lse =
@@ -57,12 +57,12 @@ absl::Status LaneImpl::PlaceRows(LaneRequest& request) {
   const bool aligned = reinterpret_cast<uintptr_t>(request.payload.data()) % alignof(Bf16) == 0;
   const bool in_buffer = request.payload.data() == request.received.data();
   if (aligned && (in_buffer || !rows_in_buffers_)) return absl::OkStatus();
-  request.received = buffers_.Get(request.payload.size());
-  if (request.received.data() == nullptr) {
+  request.received = buffers_.Take(request.payload.size());
+  if (request.received.empty()) {
     return absl::ResourceExhaustedError("no memory for the rows");
   }
   std::memcpy(request.received.data(), request.payload.data(), request.payload.size());
-  request.payload = request.received.span();
+  request.payload = request.received.bytes();
   return absl::OkStatus();
 }
 
@@ -134,7 +134,7 @@ void LaneImpl::OnComputed(const EngineDone& done, absl::Time now) {
     return Finish(request, Judge(done.status));
   }
   wire::ReplyHeader header = ReplyTo(request.parsed.header.request_id);
-  request.reply_payload = request.reply.span();
+  request.reply_payload = request.reply.bytes();
   header.payload_bytes = request.reply_payload.size();
   header.queue_ns = request.queue_ns;
   header.compute_ns = request.compute_ns;

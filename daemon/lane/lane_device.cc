@@ -66,7 +66,7 @@ class PinnedBuffers {
 LaneDevice OfCpu(const LaneOptions& options) {
   LaneDevice device;
   device.allocate_records = MakeHostMemory;
-  device.payloads = HostBufferMemory();
+  device.payloads = HostPayloadMemory();
   device.make_backend = [options](const CacheView& cache,
                                   uint32_t pages) -> absl::StatusOr<std::unique_ptr<Backend>> {
     (void)pages;

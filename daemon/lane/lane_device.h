@@ -6,18 +6,18 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "daemon/lane/buffer_pool.h"
 #include "daemon/lane/lane_options.h"
 #include "kernels/backend.h"
 #include "kernels/mla.h"
 #include "kernels/record_memory.h"
+#include "transport/payload_pool.h"
 
 namespace latentd {
 
 struct LaneDevice {
   AllocateRecordMemory allocate_records;
   // Memory that the device reaches in place: rows and answers lie in it while it computes.
-  BufferMemory payloads;
+  PayloadMemory payloads;
   // Rows that came elsewhere, in a transport's own memory, are copied into `payloads` first.
   bool rows_in_payloads = false;
   // Over `pages` pages at `cache`, which lies in what allocate_records gave.

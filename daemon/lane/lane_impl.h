@@ -25,7 +25,6 @@
 #include "absl/container/flat_hash_map.h"
 #include "daemon/engine/admission.h"
 #include "daemon/engine/engine.h"
-#include "daemon/lane/buffer_pool.h"
 #include "daemon/lane/idle_waiter.h"
 #include "daemon/lane/lane.h"
 #include "daemon/lane/lane_request.h"
@@ -34,6 +33,7 @@
 #include "daemon/lane/mailbox.h"
 #include "daemon/lane/slot_ownership.h"
 #include "daemon/store/latent_store.h"
+#include "transport/payload_pool.h"
 #include "transport/wire_build.h"
 #include "transport/wire_parse.h"
 
@@ -49,7 +49,7 @@ class LaneImpl : public Lane {
     std::unique_ptr<LatentStore> store;
     std::shared_ptr<void> registration;  // of the store's memory with UCX; none of a device's
     std::unique_ptr<Engine> engine;
-    BufferMemory payloads;
+    PayloadMemory payloads;
     bool rows_in_payloads = false;
   };
 
@@ -176,7 +176,7 @@ class LaneImpl : public Lane {
   const std::unique_ptr<Mailbox> mailbox_;
   std::unique_ptr<LatentStore> store_;
   std::shared_ptr<void> registration_;
-  BufferPool buffers_;
+  PayloadPool buffers_;
   const bool rows_in_buffers_;  // the device wants rows there
   std::unique_ptr<Worker> worker_;
   const std::unique_ptr<IdleWaiter> waiter_;

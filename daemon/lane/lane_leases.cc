@@ -73,15 +73,15 @@ void LaneImpl::Echo(LaneRequest& request) {
     request.reply_payload = request.payload.first(bytes);
     return Finish(request, absl::OkStatus());
   }
-  request.reply = buffers_.Get(bytes);
-  if (request.reply.data() == nullptr) {
+  request.reply = buffers_.Take(bytes);
+  if (request.reply.empty()) {
     return Finish(request, absl::ResourceExhaustedError(
                                absl::StrCat("no memory for a reply of ", bytes, " bytes")));
   }
   const size_t given = request.payload.size();
   if (given > 0) std::memcpy(request.reply.data(), request.payload.data(), given);
   std::memset(request.reply.data() + given, 0, bytes - given);
-  request.reply_payload = request.reply.span();
+  request.reply_payload = request.reply.bytes();
   Finish(request, absl::OkStatus());
 }
 

@@ -5,12 +5,10 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstring>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "daemon/lane/buffer_pool.h"
 #include "daemon/lane/idle_waiter.h"
 #include "daemon/lane/lane_stats.h"
 #include "daemon/lane/log_gate.h"
@@ -68,28 +66,6 @@ TEST_CASE("a closed mailbox runs what it has and takes no more") {
   CHECK_FALSE((*mailbox)->Post([&] { ++runs; }));
   (*mailbox)->Run();
   CHECK(runs == 1);
-}
-
-TEST_CASE("buffers come back to their pool and are lent again, up to its bound") {
-  BufferPool pool(16384);
-  std::byte* first = nullptr;
-  {
-    auto buffer = pool.Get(5000);
-    CHECK(buffer.size() == 5000);
-    CHECK(reinterpret_cast<uintptr_t>(buffer.data()) % BufferPool::kAlignment == 0);
-    std::memset(buffer.data(), 1, buffer.size());
-    CHECK(pool.lent_bytes() == 8192);
-    first = buffer.data();
-    auto moved = std::move(buffer);
-    CHECK(moved.data() == first);
-  }
-  CHECK(pool.lent_bytes() == 0);
-  CHECK(pool.kept_bytes() == 8192);
-  CHECK(pool.Get(8000).data() == first);
-  { auto large = pool.Get(100'000); }
-  CHECK(pool.kept_bytes() == 8192);
-  auto empty = pool.Get(0);
-  CHECK(empty.data() != nullptr);
 }
 
 TEST_CASE("an idle waiter spins as long as its policy says, and a post ends its sleep") {

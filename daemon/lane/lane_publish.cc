@@ -34,14 +34,14 @@ void LaneImpl::Fetch(LaneRequest& request) {
   const wire::RangeBody& range = std::get<FetchRequest>(request.parsed.body).range;
   const auto bytes = store_->FetchBytes(IdOf(range), RangeOf(range));
   if (!bytes.ok()) return Finish(request, bytes.status());
-  request.reply = buffers_.Get(*bytes);
-  if (request.reply.data() == nullptr) {
+  request.reply = buffers_.Take(*bytes);
+  if (request.reply.empty()) {
     return Finish(request, absl::ResourceExhaustedError(
                                absl::StrCat("no memory for a reply of ", *bytes, " bytes")));
   }
-  request.reply_payload = request.reply.span();
+  request.reply_payload = request.reply.bytes();
   Finish(request,
-         Judge(store_->Fetch(IdOf(range), RangeOf(range), request.reply.span(), SteadyNow())));
+         Judge(store_->Fetch(IdOf(range), RangeOf(range), request.reply.bytes(), SteadyNow())));
 }
 
 }  // namespace latentd

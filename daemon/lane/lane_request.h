@@ -18,10 +18,10 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "daemon/lane/buffer_pool.h"
 #include "daemon/lane/lane_session.h"
 #include "daemon/store/latent_store.h"
 #include "kernels/mla.h"
+#include "transport/payload_pool.h"
 #include "transport/wire.h"
 #include "transport/wire_parse.h"
 #include "transport/worker.h"
@@ -41,9 +41,9 @@ struct LaneRequest {
   bool dropped = false;
 
   IncomingMessage message;  // owns an eager payload
-  BufferPool::Buffer received;
+  PayloadBuffer received;
   std::span<const std::byte> payload;  // in `message` or in `received`
-  BufferPool::Buffer reply;
+  PayloadBuffer reply;
   std::span<const std::byte> reply_payload;
 
   // ATTEND.

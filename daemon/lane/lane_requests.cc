@@ -209,12 +209,12 @@ void LaneImpl::Accept(const SessionPtr& session, ParsedRequest parsed, IncomingM
     request.payload = request.message.eager_payload();
     return Dispatch(request);
   }
-  request.received = buffers_.Get(payload_bytes);
-  if (request.received.data() == nullptr) {
+  request.received = buffers_.Take(payload_bytes);
+  if (request.received.empty()) {
     return Finish(request, absl::ResourceExhaustedError(absl::StrCat("no memory for a payload of ",
                                                                      payload_bytes, " bytes")));
   }
-  request.payload = request.received.span();
+  request.payload = request.received.bytes();
   request.message.ReceiveInto(
       request.received.data(),
       [this, serial = request.serial](const absl::Status& s) { OnReceived(serial, s); });
