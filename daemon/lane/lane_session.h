@@ -2,8 +2,8 @@
 // that a reply that comes too late finds out that there is nobody to send it to.
 //
 //     added     the token is known, nobody has said HELLO with it
-//     bound     HELLO came: replies go to `endpoint`, requests are taken from `sender` alone. HELLO
-//               from another sender binds anew; silence while answers are owed unbinds
+//     bound     HELLO came: replies go to `endpoint`, requests are taken from `sender` alone.
+//               HELLO from another sender binds anew; silence while answers are owed unbinds
 //     ended     closed by the process, or its connection failed: nothing is sent any more
 //
 // Lane thread only.

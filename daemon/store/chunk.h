@@ -29,8 +29,9 @@ struct ChunkLease {
 
 // A chunk's life:
 //     open     records arrive; it belongs to the sessions that publish it and goes when the last of
-//     them ends sealed   never changes; evictable while nothing pins or leases it dropped  out of
-//     the store's index, kept only until the last pin of work in flight is gone
+//              them ends
+//     sealed   never changes; evictable while nothing pins or leases it
+//     dropped  out of the store's index, kept only until the last pin of work in flight is gone
 struct Chunk {
   ChunkId id;
   bool sealed = false;

@@ -7,8 +7,8 @@
 // failed: then nothing that the store holds can be had any more.
 //
 // Lane thread only; nothing here locks, blocks (but for a device's copies) or reads a clock: `now`
-// is the caller's, and never goes back. Page tables returned by PinForAttend stay valid until the matching Unpin, whatever
-// happens to the chunk meanwhile.
+// is the caller's, and never goes back. Page tables returned by PinForAttend stay valid until the
+// matching Unpin, whatever happens to the chunk meanwhile.
 #ifndef LATENTD_DAEMON_STORE_LATENT_STORE_H_
 #define LATENTD_DAEMON_STORE_LATENT_STORE_H_
 
@@ -192,8 +192,9 @@ class LatentStore {
   // Writes new_pieces_, then counts them as arrived.
   absl::Status CopyIn(Chunk& chunk, const RecordRange& range, std::span<const std::byte> records);
 
-  // latent_store_evict.cc Evicts until `pages` pages and, if asked, one more chunk fit;
-  // RESOURCE_EXHAUSTED with nothing evicted otherwise.
+  // latent_store_evict.cc
+  // Evicts until `pages` pages and, if asked, one more chunk fit; RESOURCE_EXHAUSTED with nothing
+  // evicted otherwise.
   absl::Status MakeRoom(uint32_t pages, bool new_chunk, absl::Time now);
   // Recounts what a chunk's pins, leases and state make of it. To be called after each change of
   // those.
