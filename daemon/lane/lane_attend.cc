@@ -25,9 +25,11 @@ void LaneImpl::Attend(LaneRequest& request) {
 
 absl::Status LaneImpl::PrepareAttend(LaneRequest& request, Problem& problem) {
   const auto& attend = std::get<AttendRequest>(request.parsed.body);
+  // Looking at chunks is quick, looking at rows is not: a request that cannot be answered costs the
+  // lane little.
+  if (absl::Status s = ResolveChunks(request); !s.ok()) return s;
   if (absl::Status s = PlaceRows(request); !s.ok()) return s;
   if (absl::Status s = CheckRows(request); !s.ok()) return s;
-  if (absl::Status s = ResolveChunks(request); !s.ok()) return s;
   const wire::AttendBody& body = attend.attend;
   const OutFormat format = attend.out_fp32 ? OutFormat::kFp32 : OutFormat::kBf16;
   const Geometry geometry = options_.layout.geometry();
