@@ -1,5 +1,7 @@
 #include "daemon/process/lanes.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -40,7 +42,31 @@ LaneLimits ToLimits(const LimitsConfig& config, uint64_t cache_bytes) {
   return limits;
 }
 
+std::set<int> AllowedCpus() {
+  std::set<int> cpus;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.insert(cpu);
+  }
+  return cpus;
+}
+
 }  // namespace
+
+absl::Status CheckCpus(const Config& config, const std::set<int>& allowed) {
+  if (allowed.empty()) return absl::OkStatus();  // a machine too large for cpu_set_t
+  for (size_t i = 0; i < config.data.lanes.size(); ++i) {
+    for (const uint32_t cpu : config.data.lanes[i].cpus) {
+      if (allowed.contains(static_cast<int>(cpu))) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("data.lanes[", i, "].cpus: this process may not run on CPU ", cpu,
+                       ", only on ", absl::StrJoin(allowed, ",")));
+    }
+  }
+  return absl::OkStatus();
+}
 
 std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation generation) {
   std::vector<uint64_t> caches;
@@ -74,6 +100,7 @@ std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation genera
 
 absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& config,
                                                              Generation generation) {
+  if (absl::Status cpus = CheckCpus(config, AllowedCpus()); !cpus.ok()) return cpus;
   if (absl::Status memory = CheckHostMemory(config, ReadMemoryBounds()); !memory.ok()) {
     return memory;
   }

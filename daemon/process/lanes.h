@@ -3,8 +3,10 @@
 #define LATENTD_DAEMON_PROCESS_LANES_H_
 
 #include <memory>
+#include <set>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "config/config.h"
 #include "daemon/lane/lane.h"
@@ -14,6 +16,10 @@ namespace latentd {
 
 // What each lane is told, in lane order. Pure.
 std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation generation);
+
+// INVALID_ARGUMENT naming the key of the first CPU that a lane is to be bound to and is not among
+// `allowed`; without any, nothing is known and all is well.
+absl::Status CheckCpus(const Config& config, const std::set<int>& allowed);
 
 // Makes every lane, started none. Errors name the lane and what it could not get.
 absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& config,

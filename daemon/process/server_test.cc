@@ -225,7 +225,17 @@ TEST_CASE("lanes are told what the configuration says") {
   CHECK(options[0].ping_after == absl::Milliseconds(70));
   CHECK(options[0].dead_after == absl::Milliseconds(900));
   CHECK(options[1].all_lane_cache_bytes == std::vector<uint64_t>{4 << 20, 8 << 20});
+  CHECK(options[1].limits.open_bytes_per_session == 4 << 20);
   CHECK(options[0].layout == LayoutOf(config));
+}
+
+TEST_CASE("a lane cannot be bound to a CPU that the process may not run on") {
+  Config config = TestConfig();
+  config.data.lanes[1].cpus = {1, 77};
+  CHECK(CheckCpus(config, {0, 1}).message() ==
+        "data.lanes[1].cpus: this process may not run on CPU 77, only on 0,1");
+  CHECK(CheckCpus(config, {0, 1, 77}).ok());
+  CHECK(CheckCpus(config, {}).ok());
 }
 
 TEST_CASE("a lane that cuts requests off at the deadline is told of, and all ends nevertheless") {
