@@ -192,7 +192,7 @@ TEST_CASE("a daemon that cannot start is exit code 1 and says why") {
   config.replace(config.find("4MiB"), 4, "900TiB");
   Latentd latentd({"--config", WriteTemp("huge.yaml", config)});
   CHECK(latentd.Wait() == 1);
-  CHECK(latentd.err().find("data.lanes[0]") != std::string::npos);
+  CHECK(latentd.err().find("data.lanes") != std::string::npos);
 }
 
 TEST_CASE(
