@@ -36,12 +36,14 @@ class HelpFormatter final : public CLI::Formatter {
 // CLI11 speaks of what is missing before it speaks of what it did not understand.
 std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
   if (!app.get_subcommands().empty()) return error.what();
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  const std::string commands = absl::StrJoin(names, ", ");
   for (const std::string& word : app.remaining()) {
     if (word.empty() || word.front() == '-') continue;
-    std::vector<std::string> commands;
-    for (const CLI::App* command : app.get_subcommands({})) commands.push_back(command->get_name());
-    return absl::StrCat("unknown command '", word, "'; there are ", absl::StrJoin(commands, ", "));
+    return absl::StrCat("unknown command '", word, "'; there are ", commands);
   }
+  if (error.get_name() == "RequiredError") return "a command is missing: one of " + commands;
   return error.what();
 }
 

@@ -119,6 +119,7 @@ TEST_CASE("what is wrong on a command line is named, with exit code 2") {
            {{bench, "--endpoint", "127.0.0.1:0", "latency"}, "'127.0.0.1:0'"},
            {{ctl, "--endpoint", "127.0.0.1:1", "bogus"}, "unknown command 'bogus'"},
            {{ctl, "bogus"}, "unknown command 'bogus'"},
+           {{ctl}, "a command is missing: one of status,"},
            {{ctl, "--endpoint", "127.0.0.1:1", "chunks", "--limit", "0"}, "--limit: '0'"},
            {{ctl, "--endpoint", "127.0.0.1:1", "--timeout", "0", "status"}, "--timeout: '0'"},
            {{ctl, "--endpoint", "127.0.0.1:1", "drain", "--wait-timeout", "3"}, "--wait"},
