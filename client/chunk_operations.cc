@@ -30,8 +30,8 @@ class RangeOperation : public Operation {
                      std::vector<Built>* built) override {
     for (const uint32_t item : items) {
       const Slice whole = slices_[item];
-      for (Slice& slice : SliceRange(whole.range, record_bytes_,
-                                     target.session.limits.payload_bytes_per_request)) {
+      for (Slice& slice :
+           SliceRange(whole.range, record_bytes_, MostBytes(target.session.limits))) {
         slice.offset_bytes += whole.offset_bytes;
         Built out;
         out.items.push_back(static_cast<uint32_t>(slices_.size()));
@@ -50,6 +50,10 @@ class RangeOperation : public Operation {
 
  protected:
   virtual void Fill(const Slice& slice, Outgoing* out) const = 0;
+  // Of one slice.
+  virtual uint64_t MostBytes(const SessionLimits& limits) const {
+    return limits.payload_bytes_per_request;
+  }
 
   static wire::RangeBody BodyOf(const ChunkRange& range) {
     return {.chunk_hi = range.chunk.hi,
@@ -72,6 +76,11 @@ class PublishOperation final : public RangeOperation {
       : RangeOperation(range, record_bytes, std::move(done)), records_(records) {}
 
   bool any_holder() const override { return false; }
+
+ protected:
+  uint64_t MostBytes(const SessionLimits& limits) const override {
+    return std::min(limits.payload_bytes_per_request, limits.publish_bytes_per_request);
+  }
 
  private:
   void Fill(const Slice& slice, Outgoing* out) const override {

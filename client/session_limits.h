@@ -12,6 +12,7 @@ struct SessionLimits {
   uint32_t chunks_per_request = 0;
   uint32_t rows_per_request = 0;
   uint64_t payload_bytes_per_request = 0;
+  uint64_t publish_bytes_per_request = 0;
   uint64_t max_lease_ms = 0;  // of a PIN
 };
 

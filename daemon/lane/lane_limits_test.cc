@@ -102,6 +102,19 @@ TEST_CASE("requests larger than the bounds for one are refused by name") {
   CHECK(client.Fetch(1, {0, 2, 0, 10}).status().ok());
 }
 
+TEST_CASE("a publish is bounded by what a lane can take in one turn") {
+  LaneOptions options = TestOptions();
+  options.limits.publish_bytes_per_request = 10 * 2 * options.layout.record_bytes();
+  LaneWorld world(options);
+  TestClient client(world);
+  const TestReply reply = client.Publish(1, 11);
+  CHECK(reply.code() == Code::kResourceExhausted);
+  CHECK(reply.text().find("a publish of 440 payload bytes; the limit is 400") != std::string::npos);
+  CHECK(client.Publish(1, 10).status().ok());
+  CHECK(client.Fetch(1, {0, 2, 0, 10}).status().ok());
+  CHECK(client.Echo(std::vector<std::byte>(1000), 1000).status().ok());
+}
+
 TEST_CASE("bytes in flight are bounded for the session") {
   LaneOptions options = TestOptions();
   options.limits.inflight_bytes_per_session = 10'000;

@@ -27,6 +27,9 @@ struct LaneLimits {
   uint32_t chunks_per_request = 160;
   uint32_t rows_per_request = 16384;
   uint64_t payload_bytes_per_request = uint64_t{64} << 20;
+  // Records are checked, copied and hashed in one turn of the lane, in which nobody else is answered:
+  // some milliseconds for so many.
+  uint64_t publish_bytes_per_request = uint64_t{16} << 20;
   // Pages of open chunks: those are never evicted.
   uint64_t open_bytes_per_session = std::numeric_limits<uint64_t>::max();
   uint32_t sessions = 1024;

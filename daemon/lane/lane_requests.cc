@@ -169,6 +169,12 @@ absl::Status LaneImpl::CheckSize(const ParsedRequest& request) const {
           "a request of ", rows, " rows; the limit is ", limits.rows_per_request, " a request"));
     }
   }
+  if (request.opcode() == Opcode::kPublish &&
+      request.header.payload_bytes > limits.publish_bytes_per_request) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a publish of ", request.header.payload_bytes, " payload bytes; the limit is ",
+                     limits.publish_bytes_per_request, " a request: publish less at a time"));
+  }
   const uint64_t reply_bytes = ReplyPayloadBytes(request, wire_limits_);
   if (reply_bytes > limits.payload_bytes_per_request) {
     return absl::ResourceExhaustedError(

@@ -1,5 +1,6 @@
 #include "daemon/services/session_service.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -27,6 +28,8 @@ void FillLimits(const LaneOptions& options, v1::Limits& to) {
   to.set_chunks_per_request(limits.chunks_per_request);
   to.set_rows_per_request(limits.rows_per_request);
   to.set_payload_bytes_per_request(limits.payload_bytes_per_request);
+  to.set_publish_bytes_per_request(
+      std::min(limits.payload_bytes_per_request, limits.publish_bytes_per_request));
   to.set_max_lease_ms(absl::ToInt64Milliseconds(options.max_lease));
 }
 
