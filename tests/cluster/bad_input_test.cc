@@ -345,7 +345,8 @@ TEST_CASE("a layer that was never published cannot be attended or fetched") {
 }
 
 TEST_CASE("a full store refuses what it cannot keep and goes on serving what it has") {
-  World world({.cache = "4MiB"});  // 28 pages of 2 layers
+  // 28 pages of 2 layers, and one session may keep more than all of them open.
+  World world({.cache = "4MiB", .limits = "open_bytes_per_session: 8MiB"});
   std::vector<ChunkData> kept;
   absl::StatusOr<RawReply> reply;
   for (uint64_t i = 0; i < 64; ++i) {
@@ -372,6 +373,27 @@ TEST_CASE("a full store refuses what it cannot keep and goes on serving what it 
               .ok());
   CHECK(Eventually(Scaled(absl::Seconds(5)),
                    [&] { return world.cluster.node(0).Account().chunks_open == 0; }));
+}
+
+TEST_CASE("one session's open chunks do not keep another's out") {
+  World world({.cache = "4MiB"});
+  absl::StatusOr<RawReply> reply;
+  const auto publish = [&](RawRequester& requester, uint64_t i) {
+    const ChunkData chunk =
+        RandomChunk({0x5000'0000'0000'0000 + i, i}, 64, 2, RecordFormat::kBf16, world.random);
+    return Publish(requester, chunk, WholeOf(chunk));
+  };
+  uint64_t kept = 0;
+  for (; kept < 64; ++kept) {
+    reply = publish(world.requester, kept);
+    REQUIRE(reply.ok());
+    if (reply->code() != wire::Code::kOk) break;
+  }
+  CheckRefused(reply, wire::Code::kResourceExhausted,
+               {"the session has 14 pages in open chunks", "open_bytes_per_session"});
+  CHECK(reply->header.retry_after_us == 0);  // nothing comes of waiting
+  RawRequester other(world.cluster.endpoint());
+  CHECK(publish(other, kept)->code() == wire::Code::kOk);
 }
 
 TEST_CASE("a sealed chunk that nobody uses makes room, a leased one stays") {
