@@ -192,6 +192,7 @@ TEST_CASE("status and metrics tell of each lane what it holds and did") {
 TEST_CASE("a lane that is full refuses, and the other one takes on") {
   ClusterOptions options = TwoLanes();
   options.more_lanes = {"4MiB"};
+  options.limits = "open_bytes_per_session: 64MiB";
   options.metrics = false;
   Cluster cluster(options);
   Frontend frontend(cluster.endpoint());
