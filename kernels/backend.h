@@ -49,6 +49,11 @@ class Backend {
   // us at most) on the calling thread. Returns true if anything was done or finished.
   virtual bool Poll(std::vector<BatchResult>& done) = 0;
 
+  // Nobody reads the outputs of this batch any more: ends it early, where the device can. Best
+  // effort: Poll returns the batch all the same, sooner at best, with statuses and outputs that mean
+  // nothing, but that INTERNAL still does. A batch that is not in flight is ignored.
+  virtual void Cancel([[maybe_unused]] uint64_t batch_id) {}
+
   virtual int in_flight() const = 0;
   virtual int max_in_flight() const = 0;
 };

@@ -31,6 +31,7 @@ void Batch::Start(uint64_t id, uint64_t sequence, std::span<const Problem> probl
     bad_rows_ = std::vector<std::atomic<uint32_t>>(problems.size());
   }
   for (std::atomic<uint32_t>& row : bad_rows_) row.store(kNone, std::memory_order_relaxed);
+  cancelled_.store(false, std::memory_order_relaxed);
   cursor_ = {};
   state_.store(State::kWaveDone, std::memory_order_relaxed);
   Advance();
@@ -38,7 +39,7 @@ void Batch::Start(uint64_t id, uint64_t sequence, std::span<const Problem> probl
 
 bool Batch::Advance() {
   if (state_.load(std::memory_order_acquire) != State::kWaveDone) return false;
-  if (!plan_.Build(shape_.geometry, problems_, kMaxPieces, cursor_)) {
+  if (cancelled() || !plan_.Build(shape_.geometry, problems_, kMaxPieces, cursor_)) {
     state_.store(State::kDone, std::memory_order_relaxed);
     return false;
   }
@@ -57,7 +58,10 @@ std::optional<BatchResult> Batch::Take() {
   result.batch_id = id_;
   result.compute_ns =
       end_ns_.load(std::memory_order_relaxed) - start_ns_.load(std::memory_order_relaxed);
-  for (size_t i = 0; i < problems_.size(); ++i) {
+  if (cancelled()) {
+    result.statuses.assign(problems_.size(), absl::CancelledError("the batch was cancelled"));
+  }
+  for (size_t i = result.statuses.size(); i < problems_.size(); ++i) {
     const uint32_t row = bad_rows_[i].load(std::memory_order_relaxed);
     const uint32_t heads = problems_[i].heads;
     result.statuses.push_back(row == kNone ? absl::OkStatus()
@@ -98,6 +102,7 @@ const Tile* Batch::NextTile() const {
 }
 
 void Batch::MergeRows(uint32_t index) {
+  if (cancelled()) return FinishItem();
   const auto all = plan_.finish_rows();
   const size_t first = size_t{index} * kRowsPerMerge;
   for (const FinishRow& row :

@@ -50,6 +50,9 @@ class Batch {
   bool Advance();
   // The result, once. nullopt while there is work left.
   std::optional<BatchResult> Take();
+  uint64_t id() const { return id_; }
+  // What is not computed yet is only claimed and finished from here on, and there is no next wave.
+  void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
 
   // Order of submission; the claimants' order of preference.
   uint64_t sequence() const { return sequence_.load(std::memory_order_relaxed); }
@@ -65,6 +68,8 @@ class Batch {
   // faster.
   const Tile* NextTile() const;
 
+  // Whether there is no point in computing.
+  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
   void FinishTile() { FinishItem(); }
   // Merges group `index` of kRowsPerMerge rows, and finishes it.
   void MergeRows(uint32_t index);
@@ -88,6 +93,7 @@ class Batch {
   std::atomic<uint64_t> sequence_{0};
   std::atomic<uint64_t> start_ns_{0};
   std::atomic<uint64_t> end_ns_{0};
+  std::atomic<bool> cancelled_{false};
 
   uint64_t id_ = 0;
   std::vector<Problem> problems_;

@@ -38,7 +38,7 @@ class Worker {
       if (!item) continue;
       batch_ = batch;
       item_ = *item;
-      if (item_.is_tile) {
+      if (item_.is_tile && !batch->cancelled()) {
         const Tile& tile = batch->tile(item_.index);
         page_ = tile.first_page;
         kernels_.begin_tile(shape_, tile, batch->rows(tile), batch->pieces(), scratch_);
@@ -53,6 +53,10 @@ class Worker {
   void Step() {
     if (!item_.is_tile) {
       std::exchange(batch_, nullptr)->MergeRows(item_.index);
+      return;
+    }
+    if (batch_->cancelled()) {
+      std::exchange(batch_, nullptr)->FinishTile();
       return;
     }
     const Tile& tile = batch_->tile(item_.index);
@@ -120,6 +124,12 @@ class CpuBackend : public Backend {
     (*free)->Start(batch_id, ++sequence_, problems);
     ++in_flight_;
     WakeHelper();
+  }
+
+  void Cancel(uint64_t batch_id) override {
+    for (const std::unique_ptr<Batch>& batch : batches_) {
+      if (!batch->idle() && batch->id() == batch_id) batch->Cancel();
+    }
   }
 
   bool Poll(std::vector<BatchResult>& done) override {

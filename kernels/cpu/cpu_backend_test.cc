@@ -134,6 +134,38 @@ TEST_CASE("a row whose output leaves fp32 is an error too, not an infinity") {
   REQUIRE(status.code() == absl::StatusCode::kOutOfRange);
 }
 
+TEST_CASE("a cancelled batch ends without its answers, and harms no other") {
+  TestStore store(kUsualGeometry, RecordFormat::kBf16, 1, 12, 5);
+  const uint32_t chunk = store.AddChunk(700);
+  for (const int threads : {0, 1, 3}) {
+    CAPTURE(threads);
+    const RunningBackend backend = CpuBackendOver(store, threads);
+    // More pieces than one wave has: the last rows' turn comes only in a Poll.
+    TestProblem large = OneGroup(store, kMaxHeads, 64, false, {{store.page_ids(chunk), 700, 0}});
+    const std::vector<std::byte> untouched = large.out;
+    TestProblem small = OneGroup(store, 2, 1, false, {{store.page_ids(chunk), 700, 0}});
+    const std::vector<Problem> problems = {large.View(), small.View()};
+    backend->Submit(1, std::span(problems).first(1));
+    backend->Submit(2, std::span(problems).last(1));
+    std::vector<BatchResult> done;
+    // In the middle of a tile, where nobody helps.
+    if (threads == 0) backend->Poll(done);
+    backend->Cancel(1);
+    backend->Cancel(99);
+    while (done.size() < 2) backend->Poll(done);
+    const BatchResult& first = done[0].batch_id == 1 ? done[0] : done[1];
+    REQUIRE(absl::IsCancelled(first.statuses.at(0)));
+    const size_t row_bytes = untouched.size() / (size_t{kMaxHeads} * 64);
+    REQUIRE(std::equal(untouched.end() - static_cast<int64_t>(row_bytes), untouched.end(),
+                       large.out.end() - static_cast<int64_t>(row_bytes)));
+    if (threads == 0) REQUIRE(large.out == untouched);
+    RequireClose(store, small);
+    // Its place is free again.
+    REQUIRE(RunOne(*backend, small).ok());
+    RequireClose(store, small);
+  }
+}
+
 TEST_CASE("a backend says what it runs on") {
   TestStore store(kTinyGeometry, RecordFormat::kBf16, 1, 1, 5);
   REQUIRE(BackendOver(store)->Describe().find("1 thread)") != std::string::npos);
