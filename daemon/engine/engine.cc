@@ -15,6 +15,15 @@ const void* FirstChunk(const Problem& problem) {
   return problem.segments.empty() ? nullptr : problem.segments.front().page_ids;
 }
 
+// What a request is told: a failed device whatever else happened, and no answer that comes late.
+absl::Status Verdict(absl::Status backend, bool cancelled, bool late) {
+  if (absl::IsInternal(backend)) return backend;
+  if (cancelled) return absl::CancelledError("the request was cancelled");
+  if (late)
+    return absl::DeadlineExceededError("the deadline passed before the answer was computed");
+  return backend;
+}
+
 }  // namespace
 
 Engine::Engine(std::unique_ptr<Backend> backend, EngineOptions options)
@@ -23,7 +32,7 @@ Engine::Engine(std::unique_ptr<Backend> backend, EngineOptions options)
       batcher_(options.batch) {}
 
 void Engine::Add(const EngineRequest& request) {
-  queued_.emplace(request.job, request.problem);
+  queued_.emplace(request.job, Queued{request.problem, request.deadline});
   batcher_.Add({.job = request.job,
                 .session = request.session,
                 .chunk = FirstChunk(request.problem),
@@ -32,26 +41,52 @@ void Engine::Add(const EngineRequest& request) {
                 .deadline = request.deadline});
 }
 
-bool Engine::Cancel(uint64_t job) { return batcher_.Remove(job) && queued_.erase(job) > 0; }
+bool Engine::Cancel(uint64_t job) {
+  if (batcher_.Remove(job)) return queued_.erase(job) > 0;
+  for (auto& [id, batch] : batches_) {
+    absl::Time wanted_until = absl::InfinitePast();
+    for (Job& member : batch->jobs) {
+      member.cancelled |= member.job == job;
+      if (!member.cancelled) wanted_until = std::max(wanted_until, member.deadline);
+    }
+    batch->wanted_until = wanted_until;
+  }
+  return false;
+}
+
+absl::Time Engine::oldest_batch() const {
+  absl::Time oldest = absl::InfiniteFuture();
+  for (const auto& [id, batch] : batches_) oldest = std::min(oldest, batch->started);
+  return oldest;
+}
 
 bool Engine::Turn(absl::Time now, std::vector<EngineDone>& done) {
   bool busy = Expire(now, done);
+  Abandon(now);
   busy |= Launch(now);
-  busy |= Collect(done);
+  busy |= Collect(now, done);
   return busy;
 }
 
 bool Engine::Expire(absl::Time now, std::vector<EngineDone>& done) {
   if (batcher_.next_deadline() > now) return false;
-  expired_.clear();
-  batcher_.TakeExpired(now, expired_);
-  for (const uint64_t job : expired_) {
+  jobs_.clear();
+  batcher_.TakeExpired(now, jobs_);
+  for (const uint64_t job : jobs_) {
     queued_.erase(job);
     done.push_back({.job = job,
                     .status = absl::DeadlineExceededError("the deadline passed in the queue"),
                     .started = absl::InfinitePast()});
   }
   return true;
+}
+
+void Engine::Abandon(absl::Time now) {
+  for (auto& [id, batch] : batches_) {
+    if (batch->abandoned || now < batch->wanted_until) continue;
+    batch->abandoned = true;
+    backend_->Cancel(id);
+  }
 }
 
 bool Engine::Launch(absl::Time now) {
@@ -64,14 +99,20 @@ bool Engine::Launch(absl::Time now) {
       batch = std::move(spare_.back());
       spare_.pop_back();
     }
-    batcher_.TakeBatch(batch->jobs);
+    batcher_.TakeBatch(jobs_);
+    batch->jobs.clear();
     batch->problems.clear();
     batch->rows = 0;
     batch->started = now;
-    for (const uint64_t job : batch->jobs) {
+    batch->wanted_until = absl::InfinitePast();
+    batch->abandoned = false;
+    for (const uint64_t job : jobs_) {
       const auto it = queued_.find(job);
-      batch->problems.push_back(it->second);
-      batch->rows += Rows(it->second);
+      const auto& [problem, deadline] = it->second;
+      batch->jobs.push_back({.job = job, .deadline = deadline});
+      batch->problems.push_back(problem);
+      batch->rows += Rows(problem);
+      batch->wanted_until = std::max(batch->wanted_until, deadline);
       queued_.erase(it);
     }
     const uint64_t id = next_batch_++;
@@ -82,7 +123,7 @@ bool Engine::Launch(absl::Time now) {
   return launched;
 }
 
-bool Engine::Collect(std::vector<EngineDone>& done) {
+bool Engine::Collect(absl::Time now, std::vector<EngineDone>& done) {
   if (batches_.empty()) return false;
   results_.clear();
   const bool busy = backend_->Poll(results_);
@@ -92,10 +133,12 @@ bool Engine::Collect(std::vector<EngineDone>& done) {
     std::unique_ptr<Batch> batch = std::move(it->second);
     batches_.erase(it);
     for (size_t i = 0; i < batch->jobs.size(); ++i) {
-      done.push_back({.job = batch->jobs[i],
-                      .status = i < result.statuses.size()
-                                    ? std::move(result.statuses[i])
-                                    : absl::InternalError("the backend gave no result"),
+      absl::Status status = i < result.statuses.size()
+                                ? std::move(result.statuses[i])
+                                : absl::InternalError("the backend gave no result");
+      const Job& job = batch->jobs[i];
+      done.push_back({.job = job.job,
+                      .status = Verdict(std::move(status), job.cancelled, job.deadline <= now),
                       .started = batch->started,
                       .compute_ns = result.compute_ns,
                       .batch_rows = batch->rows,

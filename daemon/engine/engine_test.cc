@@ -15,6 +15,7 @@ class FakeBackend : public Backend {
   struct Log {
     std::vector<std::pair<uint64_t, size_t>> submitted;  // id, problems
     std::vector<BatchResult> finished;
+    std::vector<uint64_t> cancelled;  // batch ids
   };
   explicit FakeBackend(Log* log) : log_(log) {}
   std::string Describe() const override { return "fake"; }
@@ -22,6 +23,7 @@ class FakeBackend : public Backend {
     log_->submitted.emplace_back(id, problems.size());
     ++in_flight_;
   }
+  void Cancel(uint64_t id) override { log_->cancelled.push_back(id); }
   bool Poll(std::vector<BatchResult>& done) override {
     const bool any = !log_->finished.empty();
     for (BatchResult& result : log_->finished) {
@@ -119,6 +121,76 @@ TEST_CASE("a queued request can be cancelled, one in the backend is handed back"
   world.log.finished.push_back({.batch_id = 1, .statuses = {absl::OkStatus()}});
   CHECK(world.Turn().size() == 1);
   CHECK(world.engine.idle());
+}
+
+TEST_CASE("a batch is abandoned when the last of its deadlines has passed, and makes room") {
+  World world;
+  world.Add(1, absl::Seconds(1));
+  world.Add(2, absl::Seconds(2));
+  world.Turn();
+  CHECK(world.engine.oldest_batch() == absl::UnixEpoch());
+  world.Add(3);
+  world.now += absl::Seconds(1);
+  world.Turn();
+  CHECK(world.log.cancelled.empty());
+  world.now += absl::Seconds(1);
+  world.Turn();
+  world.Turn();
+  CHECK(world.log.cancelled == std::vector<uint64_t>{1});
+  world.log.finished.push_back(
+      {.batch_id = 1, .statuses = {absl::CancelledError(), absl::CancelledError()}});
+  const auto done = world.Turn();
+  REQUIRE(done.size() == 2);
+  CHECK(absl::IsDeadlineExceeded(done[0].status));
+  CHECK(absl::IsDeadlineExceeded(done[1].status));
+  world.Turn();
+  CHECK(world.log.submitted.size() == 2);
+  CHECK(world.engine.oldest_batch() == world.now);
+}
+
+TEST_CASE("a batch is abandoned when those that still wait for it are cancelled") {
+  World world;
+  for (const uint64_t job : {1, 2, 3}) world.Add(job, absl::Seconds(job));
+  world.Turn();
+  CHECK_FALSE(world.engine.Cancel(3));
+  CHECK_FALSE(world.engine.Cancel(2));
+  world.Turn();
+  CHECK(world.log.cancelled.empty());
+  world.now += absl::Seconds(1);
+  world.Turn();
+  CHECK(world.log.cancelled == std::vector<uint64_t>{1});
+  world.log.finished.push_back({.batch_id = 1, .statuses = {3, absl::CancelledError()}});
+  const auto done = world.Turn();
+  REQUIRE(done.size() == 3);
+  CHECK(absl::IsDeadlineExceeded(done[0].status));
+  CHECK(absl::IsCancelled(done[1].status));
+  CHECK(world.engine.idle());
+  CHECK(world.engine.oldest_batch() == absl::InfiniteFuture());
+}
+
+TEST_CASE("an answer that comes after its deadline is none, and its batch mates have theirs") {
+  World world;
+  world.Add(1, absl::Seconds(1));
+  world.Add(2, absl::Seconds(5));
+  world.Turn();
+  world.now += absl::Seconds(2);
+  world.log.finished.push_back({.batch_id = 1, .statuses = {absl::OkStatus(), absl::OkStatus()}});
+  const auto done = world.Turn();
+  REQUIRE(done.size() == 2);
+  CHECK(absl::IsDeadlineExceeded(done[0].status));
+  CHECK(done[1].status.ok());
+  CHECK(world.log.cancelled.empty());
+}
+
+TEST_CASE("a device that failed is told of, however late") {
+  World world;
+  world.Add(1, absl::Seconds(1));
+  world.Turn();
+  world.now += absl::Seconds(2);
+  world.log.finished.push_back({.batch_id = 1, .statuses = {absl::InternalError("gone")}});
+  const auto done = world.Turn();
+  REQUIRE(done.size() == 1);
+  CHECK(absl::IsInternal(done[0].status));
 }
 
 }  // namespace
