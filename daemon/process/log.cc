@@ -1,6 +1,7 @@
 #include "daemon/process/log.h"
 
 #include <spdlog/formatter.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
@@ -8,10 +9,15 @@
 
 #include <cstdlib>
 #include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "daemon/process/log_format.h"
+#include "daemon/process/log_writer.h"
 
 namespace latentd {
 namespace {
@@ -66,9 +72,36 @@ class EventFormatter : public spdlog::formatter {
   LogStyle style_;
 };
 
-std::shared_ptr<spdlog::logger> MakeLogger(LogSeverity least, LogStyle style) {
-  auto logger = std::make_shared<spdlog::logger>("latentd",
-                                                 std::make_shared<spdlog::sinks::stderr_sink_mt>());
+// Some megabytes of lines while nobody reads them.
+constexpr size_t kMaxQueuedLines = 8192;
+
+// Never deleted: the process may end while others log.
+LogWriter* writer = nullptr;
+
+class WriterSink : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit WriterSink(LogWriter* to) : to_(to) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& event) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(event, line);
+    to_->Write(std::string(line.data(), line.size()));
+  }
+  void flush_() override {}
+
+  LogWriter* const to_;
+};
+
+std::string TellDropped(LogStyle style, uint64_t lines) {
+  return FormatLogLine(
+      style, absl::Now(), LogSeverity::kWarn,
+      PackLogEvent("log lines were dropped: nobody read them in time", {{"lines", lines}}));
+}
+
+std::shared_ptr<spdlog::logger> MakeLogger(spdlog::sink_ptr sink, LogSeverity least,
+                                           LogStyle style) {
+  auto logger = std::make_shared<spdlog::logger>("latentd", std::move(sink));
   logger->set_formatter(std::make_unique<EventFormatter>(style));
   logger->set_level(ToSpdlog(least));
   logger->flush_on(spdlog::level::trace);
@@ -77,14 +110,22 @@ std::shared_ptr<spdlog::logger> MakeLogger(LogSeverity least, LogStyle style) {
 
 // spdlog's own default logger writes to stdout, which belongs to what a command was asked to print.
 [[maybe_unused]] const bool kDefaultReplaced = [] {
-  spdlog::set_default_logger(MakeLogger(LogSeverity::kInfo, LogStyle::kText));
+  spdlog::set_default_logger(MakeLogger(std::make_shared<spdlog::sinks::stderr_sink_mt>(),
+                                        LogSeverity::kInfo, LogStyle::kText));
   return true;
 }();
 
 }  // namespace
 
 void StartLogging(LogSeverity least, LogStyle style) {
-  spdlog::set_default_logger(MakeLogger(least, style));
+  writer = new LogWriter(STDERR_FILENO, kMaxQueuedLines,
+                         [style](uint64_t lines) { return TellDropped(style, lines); });
+  spdlog::set_default_logger(MakeLogger(std::make_shared<WriterSink>(writer), least, style));
+}
+
+void FlushLog() {
+  constexpr absl::Duration kPatience = absl::Milliseconds(500);
+  if (writer != nullptr) writer->Flush(kPatience);
 }
 
 bool StderrIsJournal() {

@@ -9,9 +9,11 @@
 // Under systemd, text lines carry a syslog priority in place of the time and level, which the
 // journal knows better.
 //
-// Any thread, before StartLogging too (text, info). Not for the request path: it writes before it
-// returns. Values may be anything: control characters never reach the stream. Plain spdlog calls
-// land in the same log.
+// Any thread, before StartLogging too (text, info, written before the call returns). From then on a
+// thread of its own writes: logging never waits for whoever reads the log, and what nobody reads in
+// time is dropped, oldest first, and counted in a line of its own. Not for the request path
+// nevertheless: it formats and locks. Values may be anything: control characters never reach the
+// stream. Plain spdlog calls land in the same log.
 #ifndef LATENTD_DAEMON_PROCESS_LOG_H_
 #define LATENTD_DAEMON_PROCESS_LOG_H_
 
@@ -43,8 +45,11 @@ struct LogField {
   LogField(std::string_view k, Number v) : key(k), value(absl::StrCat(v)) {}
 };
 
-// Takes effect for everything logged from now on, by whatever thread.
+// Takes effect for everything logged from now on, by whatever thread. Once, and not before a fork.
 void StartLogging(LogSeverity least, LogStyle style);
+
+// Before the process ends: gives the lines that are queued half a second to be written.
+void FlushLog();
 
 // Whether stderr is a stream of systemd's journal.
 bool StderrIsJournal();

@@ -97,11 +97,8 @@ std::unique_ptr<Watchdog> MakeWatchdog(const Server& server) {
       *timeout, [&server] { return server.LaneTurns(); }, NotifyWatchdog);
 }
 
-}  // namespace
-
-int RunDaemon(const Config& config) {
+int Serve(const Config& config) {
   const absl::Time began = absl::Now();
-  StartLogging(SeverityOf(config.log.level), StyleOf(config.log.format));
   absl::StatusOr<std::unique_ptr<Server>> started = StartServer(config);
   if (!started.ok()) {
     LogError("cannot start", {{"reason", std::string(started.status().message())}});
@@ -133,6 +130,15 @@ int RunDaemon(const Config& config) {
   if (working_lanes > 0) return kExitOk;
   LogError("every lane has lost its device");
   return kExitFailure;
+}
+
+}  // namespace
+
+int RunDaemon(const Config& config) {
+  StartLogging(SeverityOf(config.log.level), StyleOf(config.log.format));
+  const int code = Serve(config);
+  FlushLog();
+  return code;
 }
 
 }  // namespace latentd

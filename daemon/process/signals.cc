@@ -54,10 +54,12 @@ void ExitOnTermination(int exit_code, std::function<uint64_t()> in_flight) {
     }
     if (lost == 0) {
       LogWarn("exiting at once: nothing was in flight", {{"signal", SignalName(signal)}});
+      FlushLog();
       _exit(0);
     }
     LogError("exiting at once: requests in flight are lost",
              {{"signal", SignalName(signal)}, {"requests_in_flight", lost}});
+    FlushLog();
     // Not exit(): destructors would wait for the very things that a second signal means to leave
     // behind.
     _exit(exit_code);

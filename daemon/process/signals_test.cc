@@ -1,5 +1,6 @@
 #include "daemon/process/signals.h"
 
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,6 +10,8 @@
 #include <csignal>
 #include <thread>
 #include <utility>
+
+#include "daemon/process/log.h"
 
 namespace latentd {
 namespace {
@@ -78,6 +81,27 @@ TEST_CASE("a second signal ends the process at once, with the given code if requ
     child.Signal(SIGTERM);
     CHECK(child.Wait() == code);
   }
+}
+
+TEST_CASE("a second signal ends the process though nobody reads its log") {
+  const Child child([](auto tell) {
+    BlockSignals();
+    int full[2];
+    if (pipe(full) != 0) _exit(2);
+    fcntl(full[1], F_SETFL, O_NONBLOCK);
+    while (write(full[1], "x", 1) == 1) {
+    }
+    fcntl(full[1], F_SETFL, 0);
+    dup2(full[1], STDERR_FILENO);
+    StartLogging(LogSeverity::kInfo, LogStyle::kText);
+    LogInfo("never read");
+    ExitOnTermination(7, [] { return 1; });
+    tell('d');
+    for (;;) pause();
+  });
+  CHECK(child.NextStep() == 'd');
+  child.Signal(SIGTERM);
+  CHECK(child.Wait() == 7);
 }
 
 TEST_CASE("two signals that come together are one while nothing is in flight") {
