@@ -173,6 +173,9 @@ void LaneImpl::UpdateGauges() {
   stats_.bytes_in_flight.Set(admission_.lane().bytes());
   stats_.rows_queued.Set(engine_ == nullptr ? 0 : engine_->rows_queued());
   if (engine_ != nullptr) stats_.attend_batches.Set(engine_->batches_launched());
+  const bool computing = engine_ != nullptr && engine_->computing();
+  stats_.oldest_batch_start_ns.Set(
+      computing ? static_cast<uint64_t>(absl::ToUnixNanos(engine_->oldest_batch())) : 0);
   stats_.endpoints.Set(by_sender_.size());
 }
 

@@ -69,6 +69,8 @@ struct LaneStats {
   SingleWriterCounter attend_batches;
   SingleWriterCounter attend_batched_requests;
   SingleWriterCounter rows_queued;  // gauge
+  // Unix nanoseconds of SteadyNow; 0 when no batch runs.
+  SingleWriterCounter oldest_batch_start_ns;
   LatencyHistogram attend_latency;  // arrival to reply handed to UCX
   LatencyHistogram queue_latency;   // arrival to start of compute
   LatencyHistogram compute_latency;

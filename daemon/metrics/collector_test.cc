@@ -96,6 +96,15 @@ TEST_CASE("a lane's counters come out under its number") {
   CHECK(stale == 6);
 }
 
+TEST_CASE("a batch that runs is as old as its start is long ago") {
+  World world;
+  const absl::Time start = SteadyNow() - absl::Seconds(7);
+  world.lane1.mutable_stats().oldest_batch_start_ns.Set(
+      static_cast<uint64_t>(absl::ToUnixNanos(start)));
+  CHECK(world.Value("latentd_attend_oldest_batch_age_seconds", {"lane", "0"}) == 0);
+  CHECK(world.Value("latentd_attend_oldest_batch_age_seconds", {"lane", "1"}) >= 7);
+}
+
 TEST_CASE("a latency histogram is cumulative, in seconds and ends at infinity") {
   World world;
   world.lane0.mutable_stats().attend_latency.Observe(1'500);            // 1.5 us: below 2 us

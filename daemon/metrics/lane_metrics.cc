@@ -163,6 +163,14 @@ void AppendLaneMetrics(const std::vector<const Lane*>& lanes, absl::Time now, Me
   for (const Lane* lane : lanes) {
     AddSample(capacity, LabelsOf(*lane), static_cast<double>(lane->options().cache_bytes));
   }
+  auto& batch_age =
+      AddFamily(to, "latentd_attend_oldest_batch_age_seconds",
+                "How long the oldest running batch has run; 0 when none runs.", MetricType::Gauge);
+  for (const Lane* lane : lanes) {
+    const auto start_ns = static_cast<int64_t>(lane->stats().oldest_batch_start_ns.Get());
+    const absl::Time start = start_ns == 0 ? now : absl::FromUnixNanos(start_ns);
+    AddSample(batch_age, LabelsOf(*lane), std::max(0.0, absl::ToDoubleSeconds(now - start)));
+  }
   auto& age = AddFamily(to, "latentd_lane_last_turn_age_seconds",
                         "Time since the lane's loop last turned: an idle one turns once a second.",
                         MetricType::Gauge);
