@@ -84,6 +84,7 @@ struct LimitsConfig {
   uint64_t inflight_bytes_per_lane = 1 * kGiB;
   uint32_t chunks_per_request = 4096;
   uint32_t rows_per_request = 16384;
+  uint64_t work_per_request = uint64_t{1} << 27;
   uint64_t open_bytes_per_session = 0;  // 0: half of the lane's cache
   uint32_t sessions = 1024;
   uint32_t chunks = 1u << 20;  // in one lane's store

@@ -31,7 +31,7 @@ data:
   transports: [tcp, shm]
   lanes: [{ device: cuda:1, cache: 12345678, threads: 0, cpus: [2, 3] }]
   lane: { idle: sleep, spin_us: 1234 }
-  limits: { inflight_per_session: 3, inflight_bytes_per_session: 3MiB, inflight_per_lane: 5, inflight_bytes_per_lane: 7MiB, chunks_per_request: 11, rows_per_request: 13, sessions: 17, chunks: 19 }
+  limits: { inflight_per_session: 3, inflight_bytes_per_session: 3MiB, inflight_per_lane: 5, inflight_bytes_per_lane: 7MiB, chunks_per_request: 11, rows_per_request: 13, work_per_request: 23456789012, sessions: 17, chunks: 19 }
   liveness: { ping_ms: 101, dead_ms: 2003 }
 model: { name: "yes", layers: 2, heads: 4, latent: 128, rope: 32, nope: 16, value: 48, softmax_scale: 0.1,
          rope_parameters: { theta: 12345.678, interleaved: false, yarn_factor: 3.3, original_context: 5, mscale: 0.7, mscale_all_dim: 0.9, yarn_beta_fast: 31, yarn_beta_slow: 2 } }

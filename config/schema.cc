@@ -105,6 +105,10 @@ Schema<LimitsConfig> LimitsSchema() {
                 "Chunks that one request may name."),
       ScalarKey("rows_per_request", &C::rows_per_request, CountCodec(1, kMaxCount),
                 "Rows, that is query tokens times heads, of one request."),
+      ScalarKey(
+          "work_per_request", &C::work_per_request, CountCodec(1, uint64_t{1} << 48),
+          "Rows of one request, each times the tokens that it sees, on a cpu lane; 64 times as "
+          "much on a cuda lane. Others wait for it: a core does 50 million a second."),
       open_bytes,
       ScalarKey("sessions", &C::sessions, CountCodec(1, kMaxCount), "Open sessions."),
       ScalarKey("chunks", &C::chunks, CountCodec(1, uint64_t{1} << 28),

@@ -45,13 +45,15 @@ void Batcher::TakeExpired(absl::Time now, std::vector<uint64_t>& jobs) {
   }
 }
 
-bool Batcher::Fits(const BatchItem& item, uint64_t rows, size_t requests) const {
-  return requests == 0 || (rows + item.rows <= limits_.rows && requests < limits_.requests);
+bool Batcher::Fits(const BatchItem& item, const Sum& sum, size_t requests) const {
+  if (requests == 0) return true;
+  return sum.rows + item.rows <= limits_.rows && requests < limits_.requests &&
+         sum.work <= limits_.work && item.work <= limits_.work - sum.work;
 }
 
 void Batcher::TakeBatch(std::vector<uint64_t>& jobs) {
   jobs.clear();
-  uint64_t rows = 0;
+  Sum sum;
   while (!turns_.empty()) {
     const uint64_t session = turns_.front();
     const auto queue = by_session_.find(session);
@@ -63,25 +65,25 @@ void Batcher::TakeBatch(std::vector<uint64_t>& jobs) {
     const Sequence sequence = *queue->second.begin();
     const BatchItem item = items_.find(sequence)->second;
     // Whoever does not fit keeps the first turn of the next batch: large requests are not starved.
-    if (!Fits(item, rows, jobs.size())) return;
+    if (!Fits(item, sum, jobs.size())) return;
     turns_.pop_front();
     turns_.push_back(session);
     jobs.push_back(item.job);
-    rows += item.rows;
+    sum.Add(item);
     Take(sequence);
-    if (item.chunk != nullptr) TakeMates({item.chunk, item.layer}, rows, jobs);
+    if (item.chunk != nullptr) TakeMates({item.chunk, item.layer}, sum, jobs);
   }
 }
 
-void Batcher::TakeMates(const Key& key, uint64_t& rows, std::vector<uint64_t>& jobs) {
+void Batcher::TakeMates(const Key& key, Sum& sum, std::vector<uint64_t>& jobs) {
   const auto mates = by_key_.find(key);
   if (mates == by_key_.end()) return;
   std::vector<Sequence> taken;
   for (const Sequence sequence : mates->second) {
     const BatchItem& item = items_.find(sequence)->second;
-    if (!Fits(item, rows, jobs.size())) break;
+    if (!Fits(item, sum, jobs.size())) break;
     jobs.push_back(item.job);
-    rows += item.rows;
+    sum.Add(item);
     taken.push_back(sequence);
   }
   for (const Sequence sequence : taken) Take(sequence);

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,8 @@ namespace latentd {
 struct BatchLimits {
   uint32_t rows = 4096;  // a request of more rows is a batch of its own
   uint32_t requests = 256;
+  // Rows times the tokens that they see, likewise.
+  uint64_t work = std::numeric_limits<uint64_t>::max();
 };
 
 // What the batcher needs to know of a request. `job` is the caller's name for it, unique among
@@ -30,6 +33,7 @@ struct BatchItem {
   const void* chunk = nullptr;  // of the request's first segment; null: shares with nobody
   uint32_t layer = 0;
   uint32_t rows = 0;
+  uint64_t work = 0;
   absl::Time deadline = absl::InfiniteFuture();
 };
 
@@ -58,9 +62,20 @@ class Batcher {
   using Sequence = uint64_t;  // order of arrival
   using Key = std::pair<const void*, uint32_t>;
 
-  bool Fits(const BatchItem& item, uint64_t rows, size_t requests) const;
+  // What a batch has so far.
+  struct Sum {
+    uint64_t rows = 0;
+    uint64_t work = 0;
+
+    void Add(const BatchItem& item) {
+      rows += item.rows;
+      work += item.work;
+    }
+  };
+
+  bool Fits(const BatchItem& item, const Sum& sum, size_t requests) const;
   void Take(Sequence sequence);
-  void TakeMates(const Key& key, uint64_t& rows, std::vector<uint64_t>& jobs);
+  void TakeMates(const Key& key, Sum& sum, std::vector<uint64_t>& jobs);
 
   const BatchLimits limits_;
   Sequence next_sequence_ = 0;

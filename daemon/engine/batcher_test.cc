@@ -66,6 +66,18 @@ TEST_CASE("what has passed its deadline is taken out, wherever it waits") {
   CHECK(batcher.next_deadline() == absl::InfiniteFuture());
 }
 
+TEST_CASE("a batch has no more work than its bound, but for one request's") {
+  Batcher batcher({.work = 100});
+  batcher.Add({.job = 1, .session = 1, .chunk = &kChunkA, .rows = 1, .work = 60});
+  batcher.Add({.job = 2, .session = 2, .chunk = &kChunkA, .rows = 1, .work = 50});
+  batcher.Add({.job = 3, .session = 3, .chunk = &kChunkB, .rows = 1, .work = 500});
+  batcher.Add({.job = 4, .session = 4, .chunk = &kChunkB, .rows = 1, .work = 1});
+  CHECK(Take(batcher) == std::vector<uint64_t>{1});
+  CHECK(Take(batcher) == std::vector<uint64_t>{2});
+  CHECK(Take(batcher) == std::vector<uint64_t>{3});
+  CHECK(Take(batcher) == std::vector<uint64_t>{4});
+}
+
 TEST_CASE("a cancelled request leaves the queue") {
   Batcher batcher({});
   batcher.Add({.job = 1, .session = 1, .chunk = &kChunkA, .rows = 3});

@@ -38,6 +38,7 @@ void Engine::Add(const EngineRequest& request) {
                 .chunk = FirstChunk(request.problem),
                 .layer = request.problem.layer,
                 .rows = Rows(request.problem),
+                .work = request.work,
                 .deadline = request.deadline});
 }
 

@@ -35,7 +35,8 @@ struct EngineRequest {
   uint64_t job = 0;      // the caller's name for it, unique among those not handed back
   uint64_t session = 0;  // whose turn it takes
   absl::Time deadline = absl::InfiniteFuture();
-  Problem problem;  // REQUIRES: valid by kernels/validate.h
+  uint64_t work = 0;  // its rows, each times the tokens that it sees
+  Problem problem;    // REQUIRES: valid by kernels/validate.h
 };
 
 struct EngineDone {

@@ -20,6 +20,12 @@ constexpr uint64_t kKeptBufferBytes = uint64_t{128} << 20;
 // Rows of one batch. A batch ends before the next begins: this bounds how long a newcomer waits.
 constexpr BatchLimits kBatchLimits = {.rows = 4096, .requests = 256};
 
+BatchLimits BatchLimitsOf(const LaneOptions& options) {
+  BatchLimits limits = kBatchLimits;
+  limits.work = options.limits.work_per_request;
+  return limits;
+}
+
 WireLimits LimitsOf(const LaneOptions& options) {
   const LaneLimits& limits = options.limits;
   return {.geometry = options.layout.geometry(),
@@ -102,7 +108,7 @@ absl::StatusOr<std::unique_ptr<Lane>> MakeLane(LaneOptions options,
   if (!backend.ok()) return backend.status();
   parts.engine = std::make_unique<Engine>(
       *std::move(backend),
-      EngineOptions{.batch = kBatchLimits, .max_in_flight = device.max_in_flight});
+      EngineOptions{.batch = BatchLimitsOf(options), .max_in_flight = device.max_in_flight});
   parts.payloads = device.payloads;
   parts.rows_in_payloads = device.rows_in_payloads;
   return std::make_unique<LaneImpl>(std::move(options), std::move(parts));

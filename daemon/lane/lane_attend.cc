@@ -1,5 +1,6 @@
 // ATTEND: chunks are looked up and pinned, rows are checked, and the engine does the rest.
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,24 @@
 
 namespace latentd {
 
+uint64_t AttendWork(const AttendRequest& attend) {
+  // tokens_before[i]: of the chunks before i. Groups may name the same ones.
+  absl::InlinedVector<uint64_t, 17> tokens_before = {0};
+  for (const wire::ChunkEntry& chunk : attend.chunks) {
+    tokens_before.push_back(tokens_before.back() + chunk.visible_tokens);
+  }
+  constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
+  uint64_t work = 0;
+  for (const wire::GroupEntry& group : attend.groups) {
+    const uint64_t rows = uint64_t{group.tokens} * attend.attend.heads;
+    const uint64_t seen =
+        tokens_before[group.first_chunk + group.chunks] - tokens_before[group.first_chunk];
+    if (rows != 0 && seen > (kMax - work) / rows) return kMax;
+    work += rows * seen;
+  }
+  return work;
+}
+
 void LaneImpl::Attend(LaneRequest& request) {
   Problem problem;
   if (absl::Status s = PrepareAttend(request, problem); !s.ok()) return Finish(request, s);
@@ -20,6 +39,7 @@ void LaneImpl::Attend(LaneRequest& request) {
   engine_->Add({.job = request.serial,
                 .session = request.session->key,
                 .deadline = request.deadline,
+                .work = AttendWork(std::get<AttendRequest>(request.parsed.body)),
                 .problem = problem});
 }
 

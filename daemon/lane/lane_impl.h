@@ -39,6 +39,10 @@
 
 namespace latentd {
 
+// The rows of the request, each times the tokens of the chunks that its group names; what is causal
+// counts like what is not. The largest number when there is none for it.
+uint64_t AttendWork(const AttendRequest& attend);
+
 class LaneImpl : public Lane {
  public:
   struct Parts {

@@ -102,6 +102,32 @@ TEST_CASE("requests larger than the bounds for one are refused by name") {
   CHECK(client.Fetch(1, {0, 2, 0, 10}).status().ok());
 }
 
+TEST_CASE("an attend is bounded by its rows times the tokens that they see, entry by entry") {
+  LaneOptions options = TestOptions();
+  options.limits.work_per_request = 60;
+  LaneWorld world(options);
+  TestClient client(world);
+  client.Fill(1, 10);
+  const wire::ChunkEntry chunk = TestClient::Entry(1, 10);
+  CHECK(client.Attend({.heads = 2, .tokens = 3, .chunks = {chunk}}).status().ok());
+  const TestReply reply = client.Attend({.heads = 2, .tokens = 1, .chunks = {4, chunk}});
+  CHECK(reply.code() == Code::kResourceExhausted);
+  CHECK(reply.text().find("80 rows times tokens; the limit is 60") != std::string::npos);
+  CHECK(reply.reply.header.retry_after_us == 0);
+  // Groups count by themselves: 2 x 1 x 10 + 2 x 2 x 10 are in bounds, more are not.
+  Query query = {.heads = 2,
+                 .tokens = 3,
+                 .chunks = {2, chunk},
+                 .groups = {{.tokens = 1, .first_chunk = 0, .chunks = 1},
+                            {.first_token = 1, .tokens = 2, .first_chunk = 1, .chunks = 1}}};
+  CHECK(client.Attend(query).status().ok());
+  query.heads = 3;
+  CHECK(client.Attend(query).code() == Code::kResourceExhausted);
+  // A number that only a hostile client sends.
+  query.chunks = {2, TestClient::Entry(1, ~uint32_t{0})};
+  CHECK(client.Attend(query).code() == Code::kResourceExhausted);
+}
+
 TEST_CASE("a publish is bounded by what a lane can take in one turn") {
   LaneOptions options = TestOptions();
   options.limits.publish_bytes_per_request = 10 * 2 * options.layout.record_bytes();

@@ -26,6 +26,8 @@ struct LaneLimits {
   uint64_t inflight_bytes = uint64_t{1} << 30;
   uint32_t chunks_per_request = 160;
   uint32_t rows_per_request = 16384;
+  // Of an ATTEND: its rows, each times the tokens that it sees. A CPU core does 50 million a second.
+  uint64_t work_per_request = uint64_t{1} << 27;
   uint64_t payload_bytes_per_request = uint64_t{64} << 20;
   // Records are checked, copied and hashed in one turn of the lane, in which nobody else is answered:
   // some milliseconds for so many.

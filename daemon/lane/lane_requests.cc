@@ -168,6 +168,12 @@ absl::Status LaneImpl::CheckSize(const ParsedRequest& request) const {
       return absl::ResourceExhaustedError(absl::StrCat(
           "a request of ", rows, " rows; the limit is ", limits.rows_per_request, " a request"));
     }
+    const uint64_t work = AttendWork(*attend);
+    if (work > limits.work_per_request) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("a request of ", work, " rows times tokens; the limit is ",
+                       limits.work_per_request, " a request: ask for fewer rows at a time"));
+    }
   }
   if (request.opcode() == Opcode::kPublish &&
       request.header.payload_bytes > limits.publish_bytes_per_request) {

@@ -27,16 +27,21 @@ IdlePolicy ToPolicy(LaneIdle idle) {
   return IdlePolicy::kAdaptive;
 }
 
-LaneLimits ToLimits(const LimitsConfig& config, uint64_t cache_bytes) {
+// A GPU does a thousand times the work of a core; data.limits.work_per_request is a cpu lane's.
+constexpr uint64_t kCudaWorkFactor = 64;
+
+LaneLimits ToLimits(const LimitsConfig& config, const LaneConfig& lane) {
   LaneLimits limits;
   limits.open_bytes_per_session =
-      config.open_bytes_per_session == 0 ? cache_bytes / 2 : config.open_bytes_per_session;
+      config.open_bytes_per_session == 0 ? lane.cache_bytes / 2 : config.open_bytes_per_session;
   limits.inflight_per_session = config.inflight_per_session;
   limits.inflight_bytes_per_session = config.inflight_bytes_per_session;
   limits.inflight = config.inflight_per_lane;
   limits.inflight_bytes = config.inflight_bytes_per_lane;
   limits.chunks_per_request = config.chunks_per_request;
   limits.rows_per_request = config.rows_per_request;
+  limits.work_per_request =
+      config.work_per_request * (lane.device.kind == DeviceKind::kCuda ? kCudaWorkFactor : 1);
   limits.sessions = config.sessions;
   limits.chunks = config.chunks;
   return limits;
@@ -92,7 +97,7 @@ std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation genera
     options.spin = absl::Microseconds(config.data.lane.spin_us);
     options.ping_after = absl::Milliseconds(config.data.liveness.ping_ms);
     options.dead_after = absl::Milliseconds(config.data.liveness.dead_ms);
-    options.limits = ToLimits(config.data.limits, lane.cache_bytes);
+    options.limits = ToLimits(config.data.limits, lane);
     all.push_back(std::move(options));
   }
   return all;
