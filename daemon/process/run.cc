@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/process/descriptors.h"
 #include "daemon/process/lanes.h"
 #include "daemon/process/log.h"
 #include "daemon/process/notify.h"
@@ -20,6 +21,7 @@
 #include "daemon/process/signals.h"
 #include "daemon/process/version.h"
 #include "daemon/process/watchdog.h"
+#include "daemon/services/listener_check.h"
 
 namespace latentd {
 namespace {
@@ -90,15 +92,19 @@ class InFlight {
   const Server* server_;
 };
 
-std::unique_ptr<Watchdog> MakeWatchdog(const Server& server) {
+std::unique_ptr<Watchdog> MakeWatchdog(const Server& server, const ListenerCheck& listener) {
   const std::optional<absl::Duration> timeout = WatchdogTimeout();
   if (!timeout) return nullptr;
   return std::make_unique<Watchdog>(
-      *timeout, [&server] { return server.LaneTurns(); }, NotifyWatchdog);
+      *timeout, [&server] { return server.LaneTurns(); },
+      [&listener] {
+        if (listener.answers()) NotifyWatchdog();
+      });
 }
 
 int Serve(const Config& config) {
   const absl::Time began = absl::Now();
+  RaiseDescriptorLimit(config);
   absl::StatusOr<std::unique_ptr<Server>> started = StartServer(config);
   if (!started.ok()) {
     LogError("cannot start", {{"reason", std::string(started.status().message())}});
@@ -111,7 +117,8 @@ int Serve(const Config& config) {
                     {"metrics", server.metrics_address()},
                     {"lanes", config.data.lanes.size()},
                     {"startup_ms", absl::ToInt64Milliseconds(absl::Now() - began)}});
-  const std::unique_ptr<Watchdog> watchdog = MakeWatchdog(server);
+  const ListenerCheck listener(server.control_address(), {.tls = config.control.tls});
+  const std::unique_ptr<Watchdog> watchdog = MakeWatchdog(server, listener);
 
   const int signal = AwaitTermination();
   const auto in_flight = std::make_shared<InFlight>(&server);
