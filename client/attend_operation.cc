@@ -153,7 +153,8 @@ class AttendOperation final : public Operation {
     }
     return MessageBounds{
         .chunks = static_cast<uint32_t>(std::min<uint64_t>(chunks, 1 << 20)),
-        .tokens = static_cast<uint32_t>(std::min<uint64_t>(rows / query_.heads, 1 << 20))};
+        .tokens = static_cast<uint32_t>(std::min<uint64_t>(rows / query_.heads, 1 << 20)),
+        .work = limits.work_per_request / query_.heads};
   }
 
   absl::Status MakeRequest(const AttendMessage& message, PayloadPool& pool, Outgoing* out) const {

@@ -31,11 +31,14 @@ bool SameRun(const Piece& a, const Piece& b) {
   return a.first_token == b.first_token && a.tokens == b.tokens && a.causal == b.causal;
 }
 
+uint64_t Work(const Piece& piece) { return uint64_t{piece.tokens} * piece.visible_tokens; }
+
 // Whether `piece` still fits behind what `message` has. The last piece tells whether it shares a
 // group.
 bool Fits(const AttendMessage& message, const Piece& piece, const MessageBounds& bounds) {
   if (message.pieces.empty()) return true;
   if (message.chunks.size() >= bounds.chunks) return false;
+  if (message.work > bounds.work || Work(piece) > bounds.work - message.work) return false;
   return SameRun(message.pieces.back(), piece) || bounds.tokens - message.tokens >= piece.tokens;
 }
 
@@ -50,6 +53,7 @@ void Append(const Piece& piece, AttendMessage& message) {
                               .reserved = 0});
     message.tokens += piece.tokens;
   }
+  message.work += Work(piece);
   ++message.groups.back().chunks;
   message.chunks.push_back({.chunk_hi = piece.chunk.hi,
                             .chunk_lo = piece.chunk.lo,
@@ -58,12 +62,16 @@ void Append(const Piece& piece, AttendMessage& message) {
   message.pieces.push_back(piece);
 }
 
-// Pieces of at most `most` query tokens, those of one run still side by side.
-std::vector<Piece> CutLongPieces(std::span<const Piece> pieces, uint32_t most) {
+// Pieces within the bounds, those of one run still side by side.
+std::vector<Piece> CutLongPieces(std::span<const Piece> pieces, const MessageBounds& bounds) {
   std::vector<Piece> cut;
   for (size_t begin = 0; begin < pieces.size();) {
     size_t end = begin + 1;
     while (end < pieces.size() && SameRun(pieces[begin], pieces[end])) ++end;
+    uint32_t longest = 1;
+    for (size_t i = begin; i < end; ++i) longest = std::max(longest, pieces[i].visible_tokens);
+    const auto most =
+        static_cast<uint32_t>(std::clamp<uint64_t>(bounds.work / longest, 1, bounds.tokens));
     for (uint32_t first = 0; first < pieces[begin].tokens; first += most) {
       for (size_t i = begin; i < end; ++i) {
         const Piece part = CutTokens(pieces[i], first, std::min(most, pieces[i].tokens - first));
@@ -107,9 +115,11 @@ absl::StatusOr<SplitQuery> SplitIntoPieces(std::span<const QueryGroup> groups) {
 std::vector<AttendMessage> PackMessages(std::span<const Piece> pieces,
                                         const MessageBounds& bounds) {
   std::vector<Piece> cut;
-  const auto too_long = [&](const Piece& piece) { return piece.tokens > bounds.tokens; };
+  const auto too_long = [&](const Piece& piece) {
+    return piece.tokens > bounds.tokens || Work(piece) > bounds.work;
+  };
   if (std::any_of(pieces.begin(), pieces.end(), too_long)) {
-    cut = CutLongPieces(pieces, bounds.tokens);
+    cut = CutLongPieces(pieces, bounds);
     pieces = cut;
   }
   std::vector<AttendMessage> messages;

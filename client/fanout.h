@@ -12,6 +12,7 @@
 #define LATENTD_CLIENT_FANOUT_H_
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -49,6 +50,8 @@ absl::StatusOr<SplitQuery> SplitIntoPieces(std::span<const QueryGroup> groups);
 struct MessageBounds {
   uint32_t chunks = 160;
   uint32_t tokens = 128;  // query tokens
+  // Query tokens, each times the tokens that it sees. One query token's of one chunk is not cut.
+  uint64_t work = std::numeric_limits<uint64_t>::max();
 };
 
 // Query tokens [first_token, first_token + tokens) of the query, at `message_token` of the message.
@@ -65,6 +68,7 @@ struct AttendMessage {
   std::vector<Piece>
       pieces;  // what the message stands for: those given, cut where the bounds demanded it
   uint32_t tokens = 0;
+  uint64_t work = 0;
 };
 
 // Packs the pieces of one holder, in order, into few messages. REQUIRES: bounds of at least 1.

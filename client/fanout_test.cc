@@ -217,13 +217,19 @@ TEST_CASE("any split over holders and messages, merged, is attention over the wh
     std::map<uint32_t, std::vector<Piece>> by_holder;
     const uint32_t holders = Draw(random, 1, 4);
     for (const Piece& piece : split->pieces) by_holder[Draw(random, 1, holders)].push_back(piece);
-    const MessageBounds bounds{.chunks = Draw(random, 1, 8), .tokens = Draw(random, 1, 12)};
+    const MessageBounds bounds{
+        .chunks = Draw(random, 1, 8), .tokens = Draw(random, 1, 12), .work = Draw(random, 1, 400)};
 
     std::vector<AttendMessage> messages;
     for (const auto& [holder, pieces] : by_holder) {
       for (AttendMessage& message : PackMessages(pieces, bounds)) {
         CHECK(message.chunks.size() <= bounds.chunks);
         CHECK(message.tokens <= bounds.tokens);
+        uint64_t work = 0;
+        for (const Piece& piece : message.pieces)
+          work += uint64_t{piece.tokens} * piece.visible_tokens;
+        // One query token of one chunk is the least there is.
+        CHECK((work <= bounds.work || (message.pieces.size() == 1 && message.tokens == 1)));
         CHECK(message.pieces.size() == message.chunks.size());
         CHECK(message.runs.size() == message.groups.size());
         messages.push_back(std::move(message));

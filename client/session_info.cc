@@ -50,6 +50,7 @@ absl::StatusOr<SessionInfo> SessionFromProto(const v1::OpenResponse& response) {
                     .inflight_bytes = Bound(limits.inflight_bytes()),
                     .chunks_per_request = Bound(limits.chunks_per_request()),
                     .rows_per_request = Bound(limits.rows_per_request()),
+                    .work_per_request = Bound(limits.work_per_request()),
                     .payload_bytes_per_request = Bound(limits.payload_bytes_per_request()),
                     .publish_bytes_per_request = Bound(limits.publish_bytes_per_request()),
                     .max_lease_ms = Bound(limits.max_lease_ms())};

@@ -11,6 +11,7 @@ struct SessionLimits {
   uint64_t inflight_bytes = 0;
   uint32_t chunks_per_request = 0;
   uint32_t rows_per_request = 0;
+  uint64_t work_per_request = 0;  // of an ATTEND: its rows, each times the tokens that it sees
   uint64_t payload_bytes_per_request = 0;
   uint64_t publish_bytes_per_request = 0;
   uint64_t max_lease_ms = 0;  // of a PIN
