@@ -27,6 +27,7 @@ void FillLimits(const LaneOptions& options, v1::Limits& to) {
   to.set_inflight_bytes(limits.inflight_bytes_per_session);
   to.set_chunks_per_request(limits.chunks_per_request);
   to.set_rows_per_request(limits.rows_per_request);
+  to.set_work_per_request(limits.work_per_request);
   to.set_payload_bytes_per_request(limits.payload_bytes_per_request);
   to.set_publish_bytes_per_request(
       std::min(limits.payload_bytes_per_request, limits.publish_bytes_per_request));
