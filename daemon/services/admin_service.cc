@@ -14,6 +14,9 @@
 namespace latentd {
 namespace {
 
+// Listings, drains and resumes at a time.
+constexpr size_t kMaxBlocking = 16;
+
 v1::NodeState ToProto(LifecycleState state) {
   switch (state) {
     case LifecycleState::kStarting:
@@ -64,15 +67,21 @@ AdminService::AdminService(const NodeFacts* facts, std::vector<Lane*> lanes,
       lanes_(std::move(lanes)),
       sessions_(sessions),
       membership_(membership),
-      lifecycle_(lifecycle) {}
+      lifecycle_(lifecycle),
+      blocking_(kMaxBlocking) {}
 
 void AdminService::SetMetricsAddress(std::string address) {
   const std::lock_guard<std::mutex> lock(mutex_);
   metrics_address_ = std::move(address);
 }
 
-grpc::Status AdminService::Status(grpc::ServerContext*, const v1::StatusRequest*,
-                                  v1::StatusResponse* response) {
+grpc::ServerUnaryReactor* AdminService::Status(grpc::CallbackServerContext* context,
+                                               const v1::StatusRequest*,
+                                               v1::StatusResponse* response) {
+  return Answer(context, DescribeNode(response));
+}
+
+grpc::Status AdminService::DescribeNode(v1::StatusResponse* response) {
   const LifecycleState state = lifecycle_->state();
   if (state == LifecycleState::kStarting) {
     // Whoever waits for the node waits until it serves, not until it listens.
@@ -98,26 +107,34 @@ grpc::Status AdminService::Status(grpc::ServerContext*, const v1::StatusRequest*
   return grpc::Status::OK;
 }
 
-grpc::Status AdminService::Chunks(grpc::ServerContext*, const v1::ChunksRequest* request,
-                                  v1::ChunksResponse* response) {
-  absl::StatusOr<v1::ChunksResponse> listing = ListChunks(lanes_, *request, absl::Seconds(5));
-  if (!listing.ok()) return ToGrpc(listing.status());
-  *response = *std::move(listing);
-  return grpc::Status::OK;
+grpc::ServerUnaryReactor* AdminService::Chunks(grpc::CallbackServerContext* context,
+                                               const v1::ChunksRequest* request,
+                                               v1::ChunksResponse* response) {
+  return blocking_.Run(context, [this, request, response] {
+    absl::StatusOr<v1::ChunksResponse> listing = ListChunks(lanes_, *request, absl::Seconds(5));
+    if (!listing.ok()) return ToGrpc(listing.status());
+    *response = *std::move(listing);
+    return grpc::Status::OK;
+  });
 }
 
-grpc::Status AdminService::Drain(grpc::ServerContext* context, const v1::DrainRequest*,
-                                 v1::DrainResponse* response) {
-  LogInfo("drain asked for", {{"peer", context->peer()}});
-  const absl::Status drained = lifecycle_->Drain();
-  response->set_requests_in_flight(lifecycle_->RequestsInFlight());
-  return ToGrpc(drained);
+grpc::ServerUnaryReactor* AdminService::Drain(grpc::CallbackServerContext* context,
+                                              const v1::DrainRequest*,
+                                              v1::DrainResponse* response) {
+  return blocking_.Run(context, [this, peer = context->peer(), response] {
+    LogInfo("drain asked for", {{"peer", peer}});
+    const absl::Status drained = lifecycle_->Drain();
+    response->set_requests_in_flight(lifecycle_->RequestsInFlight());
+    return ToGrpc(drained);
+  });
 }
 
-grpc::Status AdminService::Resume(grpc::ServerContext* context, const v1::ResumeRequest*,
-                                  v1::ResumeResponse*) {
-  LogInfo("resume asked for", {{"peer", context->peer()}});
-  return ToGrpc(lifecycle_->Resume());
+grpc::ServerUnaryReactor* AdminService::Resume(grpc::CallbackServerContext* context,
+                                               const v1::ResumeRequest*, v1::ResumeResponse*) {
+  return blocking_.Run(context, [this, peer = context->peer()] {
+    LogInfo("resume asked for", {{"peer", peer}});
+    return ToGrpc(lifecycle_->Resume());
+  });
 }
 
 }  // namespace latentd

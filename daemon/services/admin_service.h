@@ -1,6 +1,7 @@
 // The gRPC service `Admin`, for operators: what the node is and does, its chunks, drain and resume.
 //
-// Any thread; Chunks blocks while the lanes list. What it is given must outlive the gRPC server.
+// Any thread; what waits for lanes or the membership takes a thread of its own, so that nothing keeps
+// Status waiting. What it is given must outlive the gRPC server.
 #ifndef LATENTD_DAEMON_SERVICES_ADMIN_SERVICE_H_
 #define LATENTD_DAEMON_SERVICES_ADMIN_SERVICE_H_
 
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "daemon/membership/membership.h"
+#include "daemon/services/call_threads.h"
 #include "daemon/services/lifecycle.h"
 #include "daemon/services/node_facts.h"
 #include "daemon/services/table_fingerprint.h"
@@ -21,7 +23,7 @@ namespace latentd {
 
 class Lane;
 
-class AdminService : public v1::Admin::Service {
+class AdminService : public v1::Admin::CallbackService {
  public:
   AdminService(const NodeFacts* facts, std::vector<Lane*> lanes, SessionRegistry* sessions,
                const Membership* membership, Lifecycle* lifecycle);
@@ -29,16 +31,21 @@ class AdminService : public v1::Admin::Service {
   // Metrics may start after the server does. Empty: off.
   void SetMetricsAddress(std::string address);
 
-  grpc::Status Status(grpc::ServerContext* context, const v1::StatusRequest* request,
-                      v1::StatusResponse* response) override;
-  grpc::Status Chunks(grpc::ServerContext* context, const v1::ChunksRequest* request,
-                      v1::ChunksResponse* response) override;
-  grpc::Status Drain(grpc::ServerContext* context, const v1::DrainRequest* request,
-                     v1::DrainResponse* response) override;
-  grpc::Status Resume(grpc::ServerContext* context, const v1::ResumeRequest* request,
-                      v1::ResumeResponse* response) override;
+  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context,
+                                   const v1::StatusRequest* request,
+                                   v1::StatusResponse* response) override;
+  grpc::ServerUnaryReactor* Chunks(grpc::CallbackServerContext* context,
+                                   const v1::ChunksRequest* request,
+                                   v1::ChunksResponse* response) override;
+  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context,
+                                  const v1::DrainRequest* request,
+                                  v1::DrainResponse* response) override;
+  grpc::ServerUnaryReactor* Resume(grpc::CallbackServerContext* context,
+                                   const v1::ResumeRequest* request,
+                                   v1::ResumeResponse* response) override;
 
  private:
+  grpc::Status DescribeNode(v1::StatusResponse* response);
   const NodeFacts* const facts_;
   const std::vector<Lane*> lanes_;
   SessionRegistry* const sessions_;
@@ -48,6 +55,7 @@ class AdminService : public v1::Admin::Service {
   TableFingerprints fingerprints_;
   mutable std::mutex mutex_;
   std::string metrics_address_;
+  CallThreads blocking_;
 };
 
 }  // namespace latentd

@@ -26,7 +26,9 @@ namespace {
 
 // The largest request is a worker's address; answers (a table of 65,536 ranges) may be larger.
 constexpr int kMaxRequestBytes = 1 << 20;
-constexpr int kMaxThreads = 64;
+// Of the synchronous kind, which only reflection needs: its streams hold one each for as long as
+// their client likes. latentd's services and health answer without them.
+constexpr int kMaxThreads = 8;
 // For the last answers to leave and for clients to hang up.
 constexpr absl::Duration kHangUpGrace = absl::Milliseconds(100);
 

@@ -445,5 +445,46 @@ TEST_CASE("reflection lists every service") {
   queue.Next(&tag, &ok);
 }
 
+TEST_CASE("reflection streams that are held keep nobody from being answered") {
+  const World world;
+  v1::OpenResponse opened;
+  REQUIRE(world.Open(world.GoodRequest(), &opened).ok());
+
+  grpc::GenericStub stub(world.channel);
+  grpc::CompletionQueue queue;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::GenericClientAsyncReaderWriter>> streams;
+  void* tag = nullptr;
+  bool ok = false;
+  for (int i = 0; i < 70; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    streams.push_back(
+        stub.PrepareCall(contexts.back().get(),
+                         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue));
+    streams.back()->StartCall(nullptr);
+    REQUIRE(queue.Next(&tag, &ok));
+  }
+
+  v1::RenewRequest renew;
+  renew.set_token_hi(opened.token_hi());
+  renew.set_token_lo(opened.token_lo());
+  for (int i = 0; i < 10; ++i) {
+    grpc::ClientContext renewing;
+    v1::RenewResponse renewed;
+    CHECK(world.sessions->Renew(&renewing, renew, &renewed).ok());
+    grpc::ClientContext asking;
+    v1::StatusResponse status;
+    CHECK(world.admin->Status(&asking, {}, &status).ok());
+    v1::OpenResponse another;
+    CHECK(world.Open(world.GoodRequest(), &another).ok());
+  }
+  grpc::Status ended;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    contexts[i]->TryCancel();
+    streams[i]->Finish(&ended, nullptr);
+    queue.Next(&tag, &ok);
+  }
+}
+
 }  // namespace
 }  // namespace latentd

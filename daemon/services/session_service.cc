@@ -16,6 +16,8 @@ namespace {
 constexpr size_t kMaxClientNameBytes = 256;
 // A worker with many devices has an address of some kilobytes.
 constexpr size_t kMaxWorkerAddressBytes = 64 << 10;
+// At a time.
+constexpr size_t kMaxOpening = 64;
 
 uint32_t TtlMs(const SessionRegistry& sessions) {
   return static_cast<uint32_t>(absl::ToInt64Milliseconds(sessions.ttl()));
@@ -45,13 +47,41 @@ void FillLane(const Lane& lane, v1::Lane& to) {
 
 SessionService::SessionService(const NodeFacts* facts, std::vector<Lane*> lanes,
                                SessionRegistry* sessions, const TableStreams* tables)
-    : facts_(facts), lanes_(std::move(lanes)), sessions_(sessions), tables_(tables) {}
+    : facts_(facts),
+      lanes_(std::move(lanes)),
+      sessions_(sessions),
+      tables_(tables),
+      opening_(kMaxOpening) {}
 
-grpc::Status SessionService::Open(grpc::ServerContext* context, const v1::OpenRequest* request,
-                                  v1::OpenResponse* response) {
-  if (const absl::Status checked = CheckOpen(*request); !checked.ok()) {
-    LogWarn("session refused", {{"client", request->client_name()},
-                                {"peer", context->peer()},
+grpc::ServerUnaryReactor* SessionService::Open(grpc::CallbackServerContext* context,
+                                               const v1::OpenRequest* request,
+                                               v1::OpenResponse* response) {
+  return opening_.Run(context, [this, peer = context->peer(), request, response] {
+    return OpenOrRefuse(peer, *request, *response);
+  });
+}
+
+grpc::ServerUnaryReactor* SessionService::Renew(grpc::CallbackServerContext* context,
+                                                const v1::RenewRequest* request,
+                                                v1::RenewResponse* response) {
+  const absl::Status renewed =
+      sessions_->Renew({.hi = request->token_hi(), .lo = request->token_lo()});
+  if (renewed.ok()) response->set_ttl_ms(TtlMs(*sessions_));
+  return Answer(context, ToGrpc(renewed));
+}
+
+grpc::ServerUnaryReactor* SessionService::Close(grpc::CallbackServerContext* context,
+                                                const v1::CloseRequest* request,
+                                                v1::CloseResponse*) {
+  return Answer(context,
+                ToGrpc(sessions_->Close({.hi = request->token_hi(), .lo = request->token_lo()})));
+}
+
+grpc::Status SessionService::OpenOrRefuse(const std::string& peer, const v1::OpenRequest& request,
+                                          v1::OpenResponse& response) {
+  if (const absl::Status checked = CheckOpen(request); !checked.ok()) {
+    LogWarn("session refused", {{"client", request.client_name()},
+                                {"peer", peer},
                                 {"reason", std::string(checked.message())}});
     return ToGrpc(checked);
   }
@@ -60,43 +90,27 @@ grpc::Status SessionService::Open(grpc::ServerContext* context, const v1::OpenRe
     return ToGrpc(
         absl::UnavailableError(absl::StrCat("node \"", facts_->id, "\" has no routing table yet")));
   }
-  const std::string name =
-      request->client_name().empty() ? context->peer() : request->client_name();
-  absl::StatusOr<SessionGrant> grant = sessions_->Open(name, request->worker_address());
+  const std::string name = request.client_name().empty() ? peer : request.client_name();
+  absl::StatusOr<SessionGrant> grant = sessions_->Open(name, request.worker_address());
   if (!grant.ok()) {
-    LogWarn("session refused", {{"client", name},
-                                {"peer", context->peer()},
-                                {"reason", std::string(grant.status().message())}});
+    LogWarn("session refused",
+            {{"client", name}, {"peer", peer}, {"reason", std::string(grant.status().message())}});
     return ToGrpc(grant.status());
   }
-  LogInfo("session opened",
-          {{"client", name}, {"peer", context->peer()}, {"tenant", grant->tenant}});
+  LogInfo("session opened", {{"client", name}, {"peer", peer}, {"tenant", grant->tenant}});
 
-  response->set_token_hi(grant->token.hi);
-  response->set_token_lo(grant->token.lo);
-  response->set_ttl_ms(TtlMs(*sessions_));
-  response->set_node_id(facts_->id);
-  response->set_generation(ToInt(facts_->generation));
-  response->set_tenant(grant->tenant);
-  for (const Lane* lane : lanes_) FillLane(*lane, *response->add_lanes());
-  if (!lanes_.empty()) FillLimits(lanes_[0]->options(), *response->mutable_limits());
-  *response->mutable_layout() = ToProto(facts_->layout);
-  *response->mutable_table() = *table;
-  response->set_protocol_version(wire::kVersion);
+  response.set_token_hi(grant->token.hi);
+  response.set_token_lo(grant->token.lo);
+  response.set_ttl_ms(TtlMs(*sessions_));
+  response.set_node_id(facts_->id);
+  response.set_generation(ToInt(facts_->generation));
+  response.set_tenant(grant->tenant);
+  for (const Lane* lane : lanes_) FillLane(*lane, *response.add_lanes());
+  if (!lanes_.empty()) FillLimits(lanes_[0]->options(), *response.mutable_limits());
+  *response.mutable_layout() = ToProto(facts_->layout);
+  *response.mutable_table() = *table;
+  response.set_protocol_version(wire::kVersion);
   return grpc::Status::OK;
-}
-
-grpc::Status SessionService::Renew(grpc::ServerContext*, const v1::RenewRequest* request,
-                                   v1::RenewResponse* response) {
-  const absl::Status renewed =
-      sessions_->Renew({.hi = request->token_hi(), .lo = request->token_lo()});
-  if (renewed.ok()) response->set_ttl_ms(TtlMs(*sessions_));
-  return ToGrpc(renewed);
-}
-
-grpc::Status SessionService::Close(grpc::ServerContext*, const v1::CloseRequest* request,
-                                   v1::CloseResponse*) {
-  return ToGrpc(sessions_->Close({.hi = request->token_hi(), .lo = request->token_lo()}));
 }
 
 absl::Status SessionService::LayoutMismatch(const v1::OpenRequest& request) const {
