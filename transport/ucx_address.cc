@@ -33,6 +33,11 @@ uint64_t HashOf(uint32_t ucx_bytes, std::string_view body) {
   return Fnv1a(size, body);
 }
 
+// UCX keeps the version of its format in the low half of the first byte.
+int UcxVersion(const WorkerAddress& address) {
+  return static_cast<unsigned char>(address.ucx.front()) & 0x0f;
+}
+
 }  // namespace
 
 std::string WrapAddress(const WorkerAddress& address) {
@@ -62,6 +67,13 @@ absl::StatusOr<WorkerAddress> UnwrapAddress(std::string_view address) {
     return absl::InvalidArgumentError("worker address: damaged");
   }
   return WorkerAddress{body.substr(0, envelope.ucx_bytes), body.substr(envelope.ucx_bytes)};
+}
+
+absl::Status CheckUcxVersion(const WorkerAddress& ours, const WorkerAddress& theirs) {
+  if (UcxVersion(theirs) == UcxVersion(ours)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("worker address: UCX's version ", UcxVersion(theirs), ", here it is ",
+                   UcxVersion(ours), " (is UCX_ADDRESS_VERSION set on one side only?)"));
 }
 
 }  // namespace latentd

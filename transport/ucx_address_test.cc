@@ -42,5 +42,15 @@ TEST_CASE("an address of a megabyte is refused without a look at it") {
   CHECK_FALSE(UnwrapAddress(WrapAddress({std::string(1 << 20, 'x'), ""})).ok());
 }
 
+TEST_CASE("an address in another version of UCX's format is refused, whatever its flags") {
+  CHECK(CheckUcxVersion({"\x21...", "tcp"}, {"\xe1", ""}).ok());
+  for (char version = 0; version < 16; ++version) {
+    if (version == 1) continue;
+    const std::string theirs(1, static_cast<char>(0x20 | version));
+    CHECK(CheckUcxVersion({"\x21...", "tcp"}, {theirs, ""}).code() ==
+          absl::StatusCode::kInvalidArgument);
+  }
+}
+
 }  // namespace
 }  // namespace latentd

@@ -38,6 +38,9 @@ class UcxWorker : public Worker {
       std::string_view peer_address, std::function<void(absl::Status)> on_failure) override {
     const auto peer = UnwrapAddress(peer_address);
     if (!peer.ok()) return peer.status();
+    const auto own = UnwrapAddress(address_);
+    if (!own.ok()) return own.status();
+    if (absl::Status same = CheckUcxVersion(*own, *peer); !same.ok()) return same;
     auto state = core_->Connect(peer->ucx, std::move(on_failure));
     if (!state.ok()) {
       return absl::Status(

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "catch2/catch.hpp"
+#include "transport/ucx_address.h"
 #include "transport/worker_test_util.h"
 
 namespace latentd {
@@ -206,6 +207,20 @@ TEST_CASE("damaged addresses are refused before UCX sees them") {
     address[i] ^= 1;
     CHECK_FALSE(pair.a->Connect(address, [](absl::Status) {}).ok());
     address[i] ^= 1;
+  }
+}
+
+TEST_CASE("an address of an unknown version is refused, although its envelope is in order") {
+  Pair pair("tcp");
+  const std::string wrapped = pair.b->address();
+  const auto good = UnwrapAddress(wrapped);
+  REQUIRE(good.ok());
+  std::string ucx(good->ucx);
+  for (int flipped = 1; flipped < 16; ++flipped) {
+    ucx[0] = static_cast<char>(good->ucx[0] ^ flipped);
+    const auto endpoint =
+        pair.a->Connect(WrapAddress({ucx, good->transports}), [](absl::Status) {});
+    CHECK(endpoint.status().code() == absl::StatusCode::kInvalidArgument);
   }
 }
 
