@@ -32,7 +32,7 @@ LaneOptions Options(uint32_t index) {
   options.index = index;
   options.cache_bytes = 1000 + index;
   options.limits.rows_per_request = 321;
-  options.limits.work_per_request = 654;
+  options.limits.work_per_request = 1000 - index;
   return options;
 }
 
@@ -128,7 +128,7 @@ TEST_CASE("opening a session answers with everything that a frontend needs") {
   CHECK(response.lanes(1).worker_address() == "worker-1");
   CHECK(response.lanes(1).cache_bytes() == 1001);
   CHECK(response.limits().rows_per_request() == 321);
-  CHECK(response.limits().work_per_request() == 654);
+  CHECK(response.limits().work_per_request() == 999);  // what each lane takes
   CHECK(response.limits().max_lease_ms() == 600'000);
   CHECK(*FromProto(response.layout()) == world.facts.layout);
   CHECK((*FromProto(response.table()))->ToParts() == world.membership.table()->ToParts());

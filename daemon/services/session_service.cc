@@ -23,13 +23,17 @@ uint32_t TtlMs(const SessionRegistry& sessions) {
   return static_cast<uint32_t>(absl::ToInt64Milliseconds(sessions.ttl()));
 }
 
-void FillLimits(const LaneOptions& options, v1::Limits& to) {
+// REQUIRES: a lane. Lanes differ only in what they can compute.
+void FillLimits(const std::vector<Lane*>& lanes, v1::Limits& to) {
+  const LaneOptions& options = lanes.front()->options();
   const LaneLimits& limits = options.limits;
+  uint64_t work = limits.work_per_request;
+  for (const Lane* lane : lanes) work = std::min(work, lane->options().limits.work_per_request);
   to.set_inflight_requests(limits.inflight_per_session);
   to.set_inflight_bytes(limits.inflight_bytes_per_session);
   to.set_chunks_per_request(limits.chunks_per_request);
   to.set_rows_per_request(limits.rows_per_request);
-  to.set_work_per_request(limits.work_per_request);
+  to.set_work_per_request(work);
   to.set_payload_bytes_per_request(limits.payload_bytes_per_request);
   to.set_publish_bytes_per_request(
       std::min(limits.payload_bytes_per_request, limits.publish_bytes_per_request));
@@ -106,7 +110,7 @@ grpc::Status SessionService::OpenOrRefuse(const std::string& peer, const v1::Ope
   response.set_generation(ToInt(facts_->generation));
   response.set_tenant(grant->tenant);
   for (const Lane* lane : lanes_) FillLane(*lane, *response.add_lanes());
-  if (!lanes_.empty()) FillLimits(lanes_[0]->options(), *response.mutable_limits());
+  if (!lanes_.empty()) FillLimits(lanes_, *response.mutable_limits());
   *response.mutable_layout() = ToProto(facts_->layout);
   *response.mutable_table() = *table;
   response.set_protocol_version(wire::kVersion);
