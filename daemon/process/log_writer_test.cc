@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <cstdio>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -65,18 +66,27 @@ TEST_CASE("while nobody reads, writing returns, the oldest lines go and are coun
   for (int i = 0; i < 1000; ++i) writer.Write(absl::StrCat(i, "\n"));
   CHECK_FALSE(writer.Flush(absl::ZeroDuration()));
   pipe.Read(before);
-  // What its thread had taken when the pipe filled is out of the queue already.
+  // What its thread had taken when it found the pipe full is written, whichever line that was.
+  int told = 0;
   std::string line = pipe.ReadLine();
-  if (line == "0\n") line = pipe.ReadLine();
-  CHECK(line.rfind("dropped 99", 0) == 0);
-  CHECK(pipe.ReadLine() == "997\n");
+  for (; line != "997\n"; line = pipe.ReadLine()) {
+    CAPTURE(line);
+    int dropped = 0;
+    if (std::sscanf(line.c_str(), "dropped %d\n", &dropped) != 1) {
+      REQUIRE(line == absl::StrCat(told, "\n"));
+      dropped = 1;
+    }
+    told += dropped;
+  }
+  CHECK(told == 997);
   CHECK(pipe.ReadLine() == "998\n");
   CHECK(pipe.ReadLine() == "999\n");
   CHECK(writer.Flush(absl::Minutes(1)));
 }
 
 TEST_CASE("its end does not wait for a reader") {
-  const Pipe pipe;
+  // Never closed: the writer's thread stays stuck in it, and closing would raise SIGPIPE there.
+  static const Pipe& pipe = *new Pipe;
   pipe.Fill();
   LogWriter writer(pipe.writing_end(), 3, TellDropped);
   writer.Write("never read\n");
