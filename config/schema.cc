@@ -135,8 +135,9 @@ Key<DataConfig> TransportsKey() {
   Key<DataConfig> key;
   const Key<DataConfig> list =
       ScalarListKey("transports", &DataConfig::transports, TransportCodec(), 32,
-                    "UCX transports of the data plane: auto for all that UCX finds, or a name or "
-                    "a list of names such as [tcp, shm, rc].");
+                    "UCX transports of the data plane: auto for all that UCX finds but shared "
+                    "memory, or a name or a list of names such as [tcp, shm, rc]. Requesters must "
+                    "offer one of them.");
   key = list;
   key.read = [list](const YAML::Node& value, const std::string& path, DataConfig& target,
                     Findings& findings) {
