@@ -39,13 +39,7 @@ finish() {
   rm -rf "$run"
 }
 trap finish EXIT
-if [[ -d $archive ]]; then  # made by pack.sh: kernels alone
-  programs=$archive
-  only=kernels
-  export LD_LIBRARY_PATH=$archive/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-else
-  tar -xzf "$archive" -C "$run" || exit 1
-fi
+tar -xzf "$archive" -C "$run" || exit 1
 
 passed=0
 failed=0
