@@ -17,7 +17,9 @@ bin=$root/opt/latentd/bin
 clean() { env -i HOME=/nonexistent PATH=/usr/bin:/bin "$@"; }
 for program in latentd latentctl latent-bench; do
   clean "$bin/$program" --version
-  ! clean ldd "$bin/$program" | grep -E 'not found|/\.cache/' || fail "$program's libraries"
+  libraries=$(clean ldd "$bin/$program")
+  ! grep 'not found' <<< "$libraries" || fail "$program lacks libraries"
+  [[ $ucx == /lib/* || $ucx == /usr/lib/* ]] || ! grep -F "$ucx/" <<< "$libraries" || fail "$program uses the build's UCX"
 done
 grep -q '^ExecStart=/opt/latentd/bin/latentd ' "$root/etc/systemd/system/latentd.service" || fail "unit"
 grep -q '^u latentd ' "$root/etc/sysusers.d/latentd.conf" || fail "user"
