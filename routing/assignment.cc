@@ -6,51 +6,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "routing/rendezvous.h"
+#include "routing/desired_holders.h"
 
 namespace latentd {
 namespace {
-
-struct Candidate {
-  NodeIndex index = 0;
-  const NodeInfo* node = nullptr;
-  uint64_t seed = 0;
-};
-
-std::vector<Candidate> NodesIn(NodeState state, const std::vector<NodeInfo>& nodes) {
-  std::vector<Candidate> candidates;
-  for (const NodeInfo& node : nodes) {
-    if (node.capacity_bytes == 0 || node.state != state) continue;
-    candidates.push_back(
-        {static_cast<NodeIndex>(&node - nodes.data()), &node, RendezvousSeed(node.id)});
-  }
-  return candidates;
-}
-
-std::vector<Candidate> EligibleNodes(const std::vector<NodeInfo>& nodes) {
-  std::vector<Candidate> active = NodesIn(NodeState::kActive, nodes);
-  return active.empty() ? NodesIn(NodeState::kDraining, nodes) : active;
-}
-
-// The `count` best candidates of a slot, best first. `scratch` only saves allocations.
-std::vector<NodeIndex> BestFor(Slot slot, const std::vector<Candidate>& candidates, size_t count,
-                               std::vector<std::pair<Bid, const Candidate*>>& scratch) {
-  scratch.clear();
-  for (const Candidate& candidate : candidates) {
-    scratch.emplace_back(MakeBid(candidate.seed, slot, candidate.node->capacity_bytes), &candidate);
-  }
-  const auto better = [](const auto& a, const auto& b) {
-    if (Beats(a.first, b.first)) return true;
-    if (Beats(b.first, a.first)) return false;
-    return a.second->node->id < b.second->node->id;
-  };
-  std::partial_sort(scratch.begin(), scratch.begin() + static_cast<std::ptrdiff_t>(count),
-                    scratch.end(), better);
-  std::vector<NodeIndex> best;
-  best.reserve(count);
-  for (size_t i = 0; i < count; ++i) best.push_back(scratch[i].second->index);
-  return best;
-}
 
 // Tells which slots hold the same memory as they did in an earlier table.
 class MemoryComparison {
@@ -82,40 +41,27 @@ absl::StatusOr<std::shared_ptr<const RoutingTable>> AssignSlots(Epoch epoch,
                                                                 std::vector<NodeInfo> nodes,
                                                                 uint32_t replicas,
                                                                 const RoutingTable* previous) {
-  if (replicas == 0 || replicas > kMaxReplicas) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("replicas is ", replicas, ", not 1 to ", kMaxReplicas));
-  }
   if (previous != nullptr && epoch <= previous->epoch()) {
     return absl::InvalidArgumentError(
         absl::StrCat("epoch ", ToInt(epoch), " does not follow epoch ", ToInt(previous->epoch())));
   }
-  if (nodes.size() >
-      kMaxNodes) {  // NodeIndex must be able to name each before Create looks at them
-    return absl::InvalidArgumentError(absl::StrCat("routing table of ", nodes.size(),
-                                                   " nodes; at most ", kMaxNodes, " are allowed"));
-  }
-  const std::vector<Candidate> eligible = EligibleNodes(nodes);
-  if (eligible.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "none of ", nodes.size(), " nodes can hold slots: all are down or without capacity"));
-  }
+  absl::StatusOr<DesiredHolders> desired = DesiredHolders::Choose(nodes, replicas);
+  if (!desired.ok()) return desired.status();
 
   std::optional<MemoryComparison> memory;
   if (previous != nullptr) memory.emplace(*previous, nodes);
-  const size_t holders_per_slot = std::min<size_t>(replicas, eligible.size());
   std::vector<SlotRange> ranges;
-  std::vector<std::pair<Bid, const Candidate*>> scratch;
   for (uint32_t number = 0; number < kSlotCount; ++number) {
     const Slot slot{static_cast<uint16_t>(number)};
-    std::vector<NodeIndex> holders = BestFor(slot, eligible, holders_per_slot, scratch);
+    const std::span<const NodeIndex> best = desired->Of(slot);
+    std::vector<NodeIndex> holders(best.begin(), best.end());
     const bool kept = memory && memory->Same(slot, holders);
     const Generation generation = kept ? previous->GenerationOf(slot) : Generation{ToInt(epoch)};
     if (!ranges.empty() && ranges.back().generation == generation &&
         ranges.back().holders == holders) {
       ++ranges.back().slots;
     } else {
-      ranges.push_back({number, 1, generation, std::move(holders)});
+      ranges.push_back({number, 1, generation, std::move(holders), {}});
     }
   }
   return RoutingTable::Create({epoch, std::move(nodes), std::move(ranges)});

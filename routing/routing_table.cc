@@ -1,6 +1,8 @@
 #include "routing/routing_table.h"
 
 #include <algorithm>
+#include <string>
+#include <tuple>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -47,18 +49,25 @@ absl::Status CheckHolders(const SlotRange& range, std::span<const NodeInfo> node
   const std::string where = absl::StrCat("slots from ", range.first_slot);
   if (range.holders.empty())
     return absl::InvalidArgumentError(absl::StrCat(where, " have no holder"));
-  if (range.holders.size() > kMaxReplicas) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        where, " have ", range.holders.size(), " holders; at most ", kMaxReplicas, " are allowed"));
-  }
-  for (auto holder = range.holders.begin(); holder != range.holders.end(); ++holder) {
-    if (*holder >= nodes.size()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(where, " are held by node number ", *holder, " of ", nodes.size()));
+  for (const auto* list : {&range.holders, &range.joining}) {
+    if (list->size() > kMaxReplicas) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          where, " have ", list->size(), list == &range.holders ? " holders" : " joining nodes",
+          "; at most ", kMaxReplicas, " are allowed"));
     }
-    if (std::find(range.holders.begin(), holder, *holder) != holder) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(where, " are held twice by node '", nodes[*holder].id, "'"));
+  }
+  std::vector<NodeIndex> seen;
+  for (const auto* list : {&range.holders, &range.joining}) {
+    for (const NodeIndex holder : *list) {
+      if (holder >= nodes.size()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(where, " are held by node number ", holder, " of ", nodes.size()));
+      }
+      if (std::find(seen.begin(), seen.end(), holder) != seen.end()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(where, " are held twice by node '", nodes[holder].id, "'"));
+      }
+      seen.push_back(holder);
     }
   }
   return absl::OkStatus();
@@ -107,16 +116,20 @@ absl::StatusOr<std::shared_ptr<const RoutingTable>> RoutingTable::Create(Routing
   table->epoch_ = parts.epoch;
   table->nodes_ = std::move(parts.nodes);
   table->set_of_slot_.reserve(kSlotCount);
-  absl::flat_hash_map<std::pair<uint64_t, std::vector<NodeIndex>>, uint16_t> known_sets;
+  using Key = std::tuple<uint64_t, size_t, std::vector<NodeIndex>>;  // holders, then joining
+  absl::flat_hash_map<Key, uint16_t> known_sets;
   for (SlotRange& range : parts.ranges) {
+    const size_t holders = range.holders.size();
+    range.holders.insert(range.holders.end(), range.joining.begin(), range.joining.end());
     const HolderSet set{range.generation, static_cast<uint32_t>(table->holders_.size()),
-                        static_cast<uint32_t>(range.holders.size())};
+                        static_cast<uint16_t>(holders),
+                        static_cast<uint16_t>(range.joining.size())};
     const auto [known, fresh] =
-        known_sets.try_emplace({ToInt(range.generation), std::move(range.holders)},
+        known_sets.try_emplace({ToInt(range.generation), holders, std::move(range.holders)},
                                static_cast<uint16_t>(table->sets_.size()));
     if (fresh) {
-      const std::vector<NodeIndex>& holders = known->first.second;
-      table->holders_.insert(table->holders_.end(), holders.begin(), holders.end());
+      const std::vector<NodeIndex>& all = std::get<2>(known->first);
+      table->holders_.insert(table->holders_.end(), all.begin(), all.end());
       table->sets_.push_back(set);
     }
     table->set_of_slot_.insert(table->set_of_slot_.end(), range.slots, known->second);
@@ -136,6 +149,11 @@ bool RoutingTable::Holds(NodeIndex node, Slot slot) const {
   return std::find(holders.begin(), holders.end(), node) != holders.end();
 }
 
+bool RoutingTable::Joins(NodeIndex node, Slot slot) const {
+  const std::span<const NodeIndex> joining = JoiningOf(slot);
+  return std::find(joining.begin(), joining.end(), node) != joining.end();
+}
+
 std::vector<Slot> RoutingTable::SlotsOf(NodeIndex node) const {
   std::vector<Slot> slots;
   for (uint32_t slot = 0; slot < kSlotCount; ++slot) {
@@ -153,7 +171,12 @@ RoutingTableParts RoutingTable::ToParts() const {
       continue;
     }
     const std::span<const NodeIndex> holders = HoldersOf(Slot(slot));
-    parts.ranges.push_back({slot, 1, GenerationOf(Slot(slot)), {holders.begin(), holders.end()}});
+    const std::span<const NodeIndex> joining = JoiningOf(Slot(slot));
+    parts.ranges.push_back({slot,
+                            1,
+                            GenerationOf(Slot(slot)),
+                            {holders.begin(), holders.end()},
+                            {joining.begin(), joining.end()}});
   }
   return parts;
 }

@@ -43,13 +43,14 @@ using NodeIndex = uint16_t;
 inline constexpr uint32_t kMaxNodes = 4096;
 inline constexpr uint32_t kMaxReplicas = 16;
 
-// Slots [first_slot, first_slot + slots) that have the same holders, primary first, and the same
-// generation.
+// Slots [first_slot, first_slot + slots) that have the same holders, primary first, the same nodes
+// on the way to become holders, and the same generation.
 struct SlotRange {
   uint32_t first_slot = 0;
   uint32_t slots = 0;
   Generation generation{};
   std::vector<NodeIndex> holders;
+  std::vector<NodeIndex> joining;
 
   friend bool operator==(const SlotRange&, const SlotRange&) = default;
 };
@@ -67,7 +68,7 @@ class RoutingTable {
  public:
   // INVALID_ARGUMENT naming the first fault: epoch 0; no node, too many nodes, an empty or repeated
   // id or address; a gap, an overlap or a slot out of range; a slot without holder, with too many,
-  // an unknown one or the same one twice.
+  // an unknown one or the same one twice (holding or joining).
   static absl::StatusOr<std::shared_ptr<const RoutingTable>> Create(RoutingTableParts parts);
 
   RoutingTable(const RoutingTable&) = delete;
@@ -79,14 +80,21 @@ class RoutingTable {
   const NodeInfo& node(NodeIndex index) const { return nodes_[index]; }
   std::optional<NodeIndex> FindNode(std::string_view id) const;
 
-  // Primary first; never empty.
+  // Those that have every chunk of the slot and may answer for them. Primary first; never empty.
   std::span<const NodeIndex> HoldersOf(Slot slot) const {
     const HolderSet& set = SetOf(slot);
     return {holders_.data() + set.first_holder, set.holders};
   }
+  // Those that are given what is published and fetch what was there before, until they hold the
+  // slot too. They answer nobody for it. Mostly empty.
+  std::span<const NodeIndex> JoiningOf(Slot slot) const {
+    const HolderSet& set = SetOf(slot);
+    return {holders_.data() + set.first_holder + set.holders, set.joining};
+  }
   NodeIndex PrimaryOf(Slot slot) const { return HoldersOf(slot).front(); }
   Generation GenerationOf(Slot slot) const { return SetOf(slot).generation; }
   bool Holds(NodeIndex node, Slot slot) const;
+  bool Joins(NodeIndex node, Slot slot) const;
 
   // Slots whose primary is `node`, ascending: to place a chunk on a chosen node. May be empty.
   std::vector<Slot> SlotsOf(NodeIndex node) const;
@@ -95,11 +103,12 @@ class RoutingTable {
   RoutingTableParts ToParts() const;
 
  private:
-  // What slots with equal holders and generation share.
+  // What slots with equal holders, joining nodes and generation share.
   struct HolderSet {
     Generation generation{};
-    uint32_t first_holder = 0;  // index into holders_
-    uint32_t holders = 0;
+    uint32_t first_holder = 0;  // index into holders_; the joining ones follow the holders
+    uint16_t holders = 0;
+    uint16_t joining = 0;
   };
 
   RoutingTable() = default;

@@ -59,6 +59,7 @@ v1::RoutingTable ToProto(const RoutingTable& table) {
     to.set_slots(range.slots);
     to.set_generation(ToInt(range.generation));
     for (const NodeIndex holder : range.holders) to.add_holders(holder);
+    for (const NodeIndex node : range.joining) to.add_joining(node);
   }
   return message;
 }
@@ -79,14 +80,18 @@ absl::StatusOr<std::shared_ptr<const RoutingTable>> FromProto(const v1::RoutingT
     SlotRange to{.first_slot = range.first_slot(),
                  .slots = range.slots(),
                  .generation = Generation{range.generation()},
-                 .holders = {}};
-    for (const uint32_t holder : range.holders()) {
-      // Create checks indices too, but only after they have been cut to 16 bits.
-      if (holder > std::numeric_limits<NodeIndex>::max()) {
-        return absl::InvalidArgumentError(absl::StrCat("routing table: slot ", range.first_slot(),
-                                                       " has unknown holder ", holder));
+                 .holders = {},
+                 .joining = {}};
+    for (const auto& [from, into] :
+         {std::pair(&range.holders(), &to.holders), std::pair(&range.joining(), &to.joining)}) {
+      for (const uint32_t holder : *from) {
+        // Create checks indices too, but only after they have been cut to 16 bits.
+        if (holder > std::numeric_limits<NodeIndex>::max()) {
+          return absl::InvalidArgumentError(absl::StrCat("routing table: slot ", range.first_slot(),
+                                                         " has unknown holder ", holder));
+        }
+        into->push_back(static_cast<NodeIndex>(holder));
       }
-      to.holders.push_back(static_cast<NodeIndex>(holder));
     }
     parts.ranges.push_back(std::move(to));
   }

@@ -329,8 +329,11 @@ std::shared_ptr<const RoutingTable> MakeTable(
   for (uint32_t i = 0; i < holders.size(); ++i) {
     const uint32_t first = i * each;
     const uint32_t slots = i + 1 == holders.size() ? kSlotCount - first : each;
-    parts.ranges.push_back(
-        {.first_slot = first, .slots = slots, .generation = Generation{1}, .holders = holders[i]});
+    parts.ranges.push_back({.first_slot = first,
+                            .slots = slots,
+                            .generation = Generation{1},
+                            .holders = holders[i],
+                            .joining = {}});
   }
   auto table = RoutingTable::Create(std::move(parts));
   if (!table.ok()) std::abort();

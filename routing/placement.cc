@@ -1,0 +1,133 @@
+#include "routing/placement.h"
+
+#include <algorithm>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "routing/desired_holders.h"
+
+namespace latentd {
+namespace {
+
+bool Contains(std::span<const NodeIndex> list, NodeIndex node) {
+  return std::find(list.begin(), list.end(), node) != list.end();
+}
+
+// Nodes of the table before, as indices into the nodes that live now; nothing for those whose
+// memory is gone.
+std::vector<std::optional<NodeIndex>> Survivors(const RoutingTable& previous,
+                                                const std::vector<NodeInfo>& nodes) {
+  std::vector<std::optional<NodeIndex>> now(previous.nodes().size());
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i].state == NodeState::kDown) continue;
+    const std::optional<NodeIndex> before = previous.FindNode(nodes[i].id);
+    if (before && previous.node(*before).generation == nodes[i].generation) {
+      now[*before] = static_cast<NodeIndex>(i);
+    }
+  }
+  return now;
+}
+
+// Those of `desired` that hold the slot, in that order, then the other holders in theirs.
+std::vector<NodeIndex> InDesiredOrder(std::span<const NodeIndex> desired,
+                                      const std::vector<NodeIndex>& holders) {
+  std::vector<NodeIndex> ordered;
+  for (const NodeIndex node : desired) {
+    if (Contains(holders, node)) ordered.push_back(node);
+  }
+  if (ordered.size() == desired.size()) return ordered;  // the others are let go
+  for (const NodeIndex node : holders) {
+    if (!Contains(desired, node)) ordered.push_back(node);
+  }
+  return ordered;
+}
+
+class Placement {
+ public:
+  Placement(const RoutingTable* previous, const PlacementInput& input,
+            const DesiredHolders& desired, Epoch epoch)
+      : previous_(previous), input_(input), desired_(desired), epoch_(epoch) {
+    if (previous != nullptr) survivors_ = Survivors(*previous, input.nodes);
+  }
+
+  SlotRange Of(Slot slot) const {
+    const std::span<const NodeIndex> desired = desired_.Of(slot);
+    SlotRange range{.first_slot = ToInt(slot),
+                    .slots = 1,
+                    .generation = Generation{ToInt(epoch_)},
+                    .holders = LivingHolders(slot),
+                    .joining = {}};
+    if (range.holders.empty()) {
+      range.holders.assign(desired.begin(), desired.end());
+      return range;
+    }
+    range.generation = previous_->GenerationOf(slot);
+    range.holders = InDesiredOrder(desired, range.holders);
+    for (const NodeIndex node : desired) {
+      if (!Contains(range.holders, node)) range.joining.push_back(node);
+    }
+    return range;
+  }
+
+ private:
+  std::vector<NodeIndex> LivingHolders(Slot slot) const {
+    std::vector<NodeIndex> living;
+    if (previous_ == nullptr) return living;
+    for (const NodeIndex before : previous_->HoldersOf(slot)) {
+      if (survivors_[before]) living.push_back(*survivors_[before]);
+    }
+    if (living.empty()) return living;  // nobody is left to have copied from
+    for (const NodeIndex before : previous_->JoiningOf(slot)) {
+      const std::optional<NodeIndex> now = survivors_[before];
+      if (now && input_.in_sync && input_.in_sync(*now, slot, previous_->GenerationOf(slot)))
+        living.push_back(*now);
+    }
+    return living;
+  }
+
+  const RoutingTable* previous_;
+  const PlacementInput& input_;
+  const DesiredHolders& desired_;
+  const Epoch epoch_;
+  std::vector<std::optional<NodeIndex>> survivors_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const RoutingTable>> NextTable(
+    std::shared_ptr<const RoutingTable> previous, PlacementInput input) {
+  absl::StatusOr<DesiredHolders> desired = DesiredHolders::Choose(input.nodes, input.replicas);
+  if (!desired.ok()) return desired.status();
+  const Epoch epoch{previous == nullptr ? 1 : ToInt(previous->epoch()) + 1};
+  const Placement placement(previous.get(), input, *desired, epoch);
+  std::vector<SlotRange> ranges;
+  for (uint32_t number = 0; number < kSlotCount; ++number) {
+    SlotRange range = placement.Of(Slot{static_cast<uint16_t>(number)});
+    if (!ranges.empty() && ranges.back().generation == range.generation &&
+        ranges.back().holders == range.holders && ranges.back().joining == range.joining) {
+      ++ranges.back().slots;
+    } else {
+      ranges.push_back(std::move(range));
+    }
+  }
+  if (previous != nullptr) {
+    RoutingTableParts before = previous->ToParts();
+    if (before.nodes == input.nodes && before.ranges == ranges) return previous;
+  }
+  return RoutingTable::Create({epoch, std::move(input.nodes), std::move(ranges)});
+}
+
+PlacementProgress ProgressOf(const RoutingTable& table, uint32_t replicas) {
+  PlacementProgress progress;
+  for (uint32_t number = 0; number < kSlotCount; ++number) {
+    const Slot slot{static_cast<uint16_t>(number)};
+    const size_t joining = table.JoiningOf(slot).size();
+    progress.joining += joining;
+    if (joining > 0) ++progress.moving;
+    if (table.HoldersOf(slot).size() < replicas) ++progress.degraded;
+  }
+  return progress;
+}
+
+}  // namespace latentd

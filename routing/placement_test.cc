@@ -1,0 +1,236 @@
+#include "routing/placement.h"
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+
+#include <catch2/catch.hpp>
+
+namespace latentd {
+namespace {
+
+using TablePtr = std::shared_ptr<const RoutingTable>;
+
+NodeInfo MakeNode(int number, uint64_t generation = 1, NodeState state = NodeState::kActive) {
+  const std::string id = "node-" + std::to_string(number);
+  return {.id = id,
+          .control_address = id + ":7400",
+          .generation = Generation{generation},
+          .capacity_bytes = 1 << 30,
+          .state = state};
+}
+
+std::vector<NodeInfo> MakeNodes(int count) {
+  std::vector<NodeInfo> nodes;
+  for (int i = 0; i < count; ++i) nodes.push_back(MakeNode(i));
+  return nodes;
+}
+
+bool Never(NodeIndex, Slot, Generation) { return false; }
+bool Always(NodeIndex, Slot, Generation) { return true; }
+
+TablePtr Next(const TablePtr& previous, std::vector<NodeInfo> nodes, uint32_t replicas,
+              const InSync& in_sync = Never) {
+  return NextTable(previous, {std::move(nodes), replicas, in_sync}).value();
+}
+
+std::vector<NodeId> Ids(const RoutingTable& table, std::span<const NodeIndex> nodes) {
+  std::vector<NodeId> ids;
+  for (const NodeIndex node : nodes) ids.push_back(table.node(node).id);
+  return ids;
+}
+
+template <typename F>
+void ForEachSlot(F f) {
+  for (uint32_t number = 0; number < kSlotCount; ++number) f(Slot{static_cast<uint16_t>(number)});
+}
+
+TEST_CASE("the first table gives every slot its holders at once") {
+  const TablePtr table = Next(nullptr, MakeNodes(4), 2);
+  CHECK(table->epoch() == Epoch{1});
+  const PlacementProgress progress = ProgressOf(*table, 2);
+  CHECK(progress.joining == 0);
+  CHECK(progress.degraded == 0);
+  CHECK(ProgressOf(*table, 3).degraded == kSlotCount);
+}
+
+TEST_CASE("nothing new is no new table") {
+  const TablePtr table = Next(nullptr, MakeNodes(4), 2);
+  CHECK(Next(table, MakeNodes(4), 2) == table);
+}
+
+TEST_CASE("a node that joins holds nothing before it says that it has everything") {
+  const TablePtr before = Next(nullptr, MakeNodes(3), 2);
+  const TablePtr joining = Next(before, MakeNodes(4), 2);
+  const NodeIndex newcomer = *joining->FindNode("node-3");
+  uint32_t slots = 0;
+  ForEachSlot([&](Slot slot) {
+    REQUIRE(Ids(*joining, joining->HoldersOf(slot)) == Ids(*before, before->HoldersOf(slot)));
+    REQUIRE(joining->GenerationOf(slot) == before->GenerationOf(slot));
+    if (joining->Joins(newcomer, slot)) ++slots;
+  });
+  CHECK(slots > kSlotCount / 2 * 9 / 10);
+  CHECK(slots < kSlotCount / 2 * 11 / 10);
+  CHECK(Next(joining, MakeNodes(4), 2) == joining);
+
+  const TablePtr after = Next(joining, MakeNodes(4), 2, Always);
+  ForEachSlot([&](Slot slot) {
+    REQUIRE(after->JoiningOf(slot).empty());
+    REQUIRE(after->HoldersOf(slot).size() == 2);  // the one that was replaced is let go
+    REQUIRE(after->Holds(newcomer, slot) == joining->Joins(newcomer, slot));
+    REQUIRE(after->GenerationOf(slot) == before->GenerationOf(slot));
+  });
+}
+
+TEST_CASE("holders are let go only when every desired one has the bytes") {
+  const TablePtr before = Next(nullptr, MakeNodes(2), 2);
+  const TablePtr joining = Next(before, MakeNodes(6), 2);
+  const auto first_is_ready = [](NodeIndex node, Slot, Generation) { return node == 2; };
+  const TablePtr half = Next(joining, MakeNodes(6), 2, first_is_ready);
+  ForEachSlot([&](Slot slot) {
+    if (half->JoiningOf(slot).empty()) {
+      REQUIRE(half->HoldersOf(slot).size() == 2);
+    } else {
+      REQUIRE(half->Holds(0, slot));
+      REQUIRE(half->Holds(1, slot));
+    }
+  });
+}
+
+TEST_CASE("a slot whose holders all died begins anew with another generation") {
+  const TablePtr before = Next(nullptr, MakeNodes(3), 1);
+  std::vector<NodeInfo> nodes = MakeNodes(3);
+  nodes[1].generation = Generation{2};  // restarted: its memory is another
+  const TablePtr after = Next(before, nodes, 1);
+  ForEachSlot([&](Slot slot) {
+    const bool lost = before->Holds(1, slot);
+    REQUIRE(after->GenerationOf(slot) == (lost ? Generation{2} : Generation{1}));
+    REQUIRE(after->JoiningOf(slot).empty());
+  });
+}
+
+TEST_CASE("a restarted node gives its share to the replica and fetches it back") {
+  const TablePtr before = Next(nullptr, MakeNodes(3), 2);
+  std::vector<NodeInfo> nodes = MakeNodes(3);
+  nodes[1].generation = Generation{2};
+  const TablePtr after = Next(before, nodes, 2);
+  ForEachSlot([&](Slot slot) {
+    REQUIRE(after->GenerationOf(slot) == Generation{1});
+    if (!before->Holds(1, slot)) return;
+    REQUIRE_FALSE(after->Holds(1, slot));
+    REQUIRE(after->Joins(1, slot));
+  });
+  CHECK(SamePlacement(*Next(after, nodes, 2, Always), *before));
+}
+
+TEST_CASE("a draining node answers until others have taken over") {
+  const TablePtr before = Next(nullptr, MakeNodes(3), 1);
+  std::vector<NodeInfo> nodes = MakeNodes(3);
+  nodes[0].state = NodeState::kDraining;
+  const TablePtr draining = Next(before, nodes, 1);
+  ForEachSlot([&](Slot slot) { REQUIRE(draining->Holds(0, slot) == before->Holds(0, slot)); });
+  const TablePtr drained = Next(draining, nodes, 1, Always);
+  ForEachSlot([&](Slot slot) { REQUIRE_FALSE(drained->Holds(0, slot)); });
+}
+
+// What nodes really have, against what the table says of them.
+class Cluster {
+ public:
+  explicit Cluster(uint32_t seed) : random_(seed), replicas_(1 + random_() % 3) {}
+
+  void Step() {
+    Change();
+    std::vector<NodeInfo> nodes;
+    for (const auto& [number, node] : nodes_) nodes.push_back(node);
+    if (nodes.empty()) return;
+    const auto in_sync = [&](NodeIndex node, Slot slot, Generation) {
+      return (ToInt(slot) * 31U + node * 7U + salt_) % 4 == 0;
+    };
+    const auto next = NextTable(table_, {nodes, replicas_, in_sync});
+    if (!next.ok()) {  // only when nobody can hold anything
+      REQUIRE(absl::IsFailedPrecondition(next.status()));
+      return;
+    }
+    for (uint32_t number = 0; number < kSlotCount; number += 97) {
+      Follow(**next, Slot{static_cast<uint16_t>(number)}, in_sync);
+    }
+    table_ = *next;
+  }
+
+ private:
+  using Memory = std::pair<NodeId, uint64_t>;
+
+  void Change() {
+    salt_ = random_();
+    const int number = static_cast<int>(random_() % 6);
+    switch (random_() % 4) {
+      case 0:
+        nodes_.erase(number);
+        break;
+      case 1:
+        nodes_[number] = MakeNode(number, ++generation_);
+        break;
+      case 2:
+        if (nodes_.contains(number)) nodes_[number].state = NodeState::kDraining;
+        break;
+      default:
+        if (nodes_.contains(number)) nodes_[number].state = NodeState::kActive;
+    }
+  }
+
+  // A holder has the slot's bytes, or the slot is new.
+  void Follow(const RoutingTable& next, Slot slot, const InSync& in_sync) {
+    std::set<Memory>& have = have_[ToInt(slot)];
+    if (table_ != nullptr) {
+      for (const NodeIndex node : table_->JoiningOf(slot)) {
+        const auto now = next.FindNode(table_->node(node).id);
+        if (now && in_sync(*now, slot, table_->GenerationOf(slot)))
+          have.insert({table_->node(node).id, ToInt(table_->node(node).generation)});
+      }
+    }
+    const bool anew = table_ == nullptr || next.GenerationOf(slot) != table_->GenerationOf(slot);
+    std::set<Memory> living;
+    for (const NodeInfo& node : next.nodes()) {
+      if (have.contains({node.id, ToInt(node.generation)}))
+        living.insert({node.id, ToInt(node.generation)});
+    }
+    if (anew) {
+      if (table_ != nullptr) {
+        for (const NodeIndex node : table_->HoldersOf(slot)) {
+          INFO("slot " << ToInt(slot) << " began anew while " << table_->node(node).id << " lived");
+          REQUIRE_FALSE(
+              living.contains({table_->node(node).id, ToInt(table_->node(node).generation)}));
+        }
+      }
+      have.clear();
+      for (const NodeIndex node : next.HoldersOf(slot))
+        have.insert({next.node(node).id, ToInt(next.node(node).generation)});
+    }
+    REQUIRE_FALSE(next.HoldersOf(slot).empty());
+    for (const NodeIndex node : next.HoldersOf(slot)) {
+      INFO("slot " << ToInt(slot) << " is credited to " << next.node(node).id);
+      REQUIRE(have.contains({next.node(node).id, ToInt(next.node(node).generation)}));
+    }
+  }
+
+  std::mt19937 random_;
+  const uint32_t replicas_;
+  uint32_t salt_ = 0;
+  uint64_t generation_ = 0;
+  std::map<int, NodeInfo> nodes_;
+  TablePtr table_;
+  std::map<uint16_t, std::set<Memory>> have_;
+};
+
+TEST_CASE("nobody is ever credited with bytes that it does not have") {
+  for (uint32_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    Cluster cluster(seed);
+    for (int step = 0; step < 25; ++step) cluster.Step();
+  }
+}
+
+}  // namespace
+}  // namespace latentd
