@@ -61,7 +61,7 @@ absl::StatusOr<std::shared_ptr<const RoutingTable>> AssignSlots(Epoch epoch,
         ranges.back().holders == holders) {
       ++ranges.back().slots;
     } else {
-      ranges.push_back({number, 1, generation, std::move(holders), {}});
+      ranges.push_back({number, 1, generation, std::move(holders), {}, epoch});
     }
   }
   return RoutingTable::Create({epoch, std::move(nodes), std::move(ranges)});

@@ -57,7 +57,8 @@ class Placement {
                     .slots = 1,
                     .generation = Generation{ToInt(epoch_)},
                     .holders = LivingHolders(slot),
-                    .joining = {}};
+                    .joining = {},
+                    .placed = epoch_};
     if (range.holders.empty()) {
       range.holders.assign(desired.begin(), desired.end());
       return range;
@@ -67,10 +68,19 @@ class Placement {
     for (const NodeIndex node : desired) {
       if (!Contains(range.holders, node)) range.joining.push_back(node);
     }
+    if (AsBefore(previous_->HoldersOf(slot), range.holders) &&
+        AsBefore(previous_->JoiningOf(slot), range.joining)) {
+      range.placed = previous_->PlacedOf(slot);
+    }
     return range;
   }
 
  private:
+  bool AsBefore(std::span<const NodeIndex> before, const std::vector<NodeIndex>& now) const {
+    return std::equal(before.begin(), before.end(), now.begin(), now.end(),
+                      [&](NodeIndex b, NodeIndex n) { return survivors_[b] == n; });
+  }
+
   std::vector<NodeIndex> LivingHolders(Slot slot) const {
     std::vector<NodeIndex> living;
     if (previous_ == nullptr) return living;
@@ -105,7 +115,8 @@ absl::StatusOr<std::shared_ptr<const RoutingTable>> NextTable(
   for (uint32_t number = 0; number < kSlotCount; ++number) {
     SlotRange range = placement.Of(Slot{static_cast<uint16_t>(number)});
     if (!ranges.empty() && ranges.back().generation == range.generation &&
-        ranges.back().holders == range.holders && ranges.back().joining == range.joining) {
+        ranges.back().placed == range.placed && ranges.back().holders == range.holders &&
+        ranges.back().joining == range.joining) {
       ++ranges.back().slots;
     } else {
       ranges.push_back(std::move(range));

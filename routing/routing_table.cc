@@ -73,7 +73,8 @@ absl::Status CheckHolders(const SlotRange& range, std::span<const NodeInfo> node
   return absl::OkStatus();
 }
 
-absl::Status CheckRanges(std::span<const SlotRange> ranges, std::span<const NodeInfo> nodes) {
+absl::Status CheckRanges(std::span<const SlotRange> ranges, std::span<const NodeInfo> nodes,
+                         Epoch epoch) {
   uint32_t next_slot = 0;
   for (const SlotRange& range : ranges) {
     if (range.first_slot != next_slot) {
@@ -85,6 +86,11 @@ absl::Status CheckRanges(std::span<const SlotRange> ranges, std::span<const Node
           absl::StrCat("slot range at ", range.first_slot, " has ", range.slots, " slots"));
     }
     if (absl::Status holders = CheckHolders(range, nodes); !holders.ok()) return holders;
+    if (range.placed > epoch) {
+      return absl::InvalidArgumentError(absl::StrCat("slots from ", range.first_slot,
+                                                     " are placed in epoch ", ToInt(range.placed),
+                                                     " of a table of epoch ", ToInt(epoch)));
+    }
     next_slot += range.slots;
   }
   if (next_slot != kSlotCount) {
@@ -110,25 +116,27 @@ std::string_view NodeStateName(NodeState state) {
 absl::StatusOr<std::shared_ptr<const RoutingTable>> RoutingTable::Create(RoutingTableParts parts) {
   if (ToInt(parts.epoch) == 0) return absl::InvalidArgumentError("routing table of epoch 0");
   if (absl::Status nodes = CheckNodes(parts.nodes); !nodes.ok()) return nodes;
-  if (absl::Status ranges = CheckRanges(parts.ranges, parts.nodes); !ranges.ok()) return ranges;
+  if (absl::Status ranges = CheckRanges(parts.ranges, parts.nodes, parts.epoch); !ranges.ok())
+    return ranges;
 
   std::shared_ptr<RoutingTable> table(new RoutingTable);
   table->epoch_ = parts.epoch;
   table->nodes_ = std::move(parts.nodes);
   table->set_of_slot_.reserve(kSlotCount);
-  using Key = std::tuple<uint64_t, size_t, std::vector<NodeIndex>>;  // holders, then joining
+  using Key =
+      std::tuple<uint64_t, uint64_t, size_t, std::vector<NodeIndex>>;  // holders, then joining
   absl::flat_hash_map<Key, uint16_t> known_sets;
   for (SlotRange& range : parts.ranges) {
     const size_t holders = range.holders.size();
     range.holders.insert(range.holders.end(), range.joining.begin(), range.joining.end());
-    const HolderSet set{range.generation, static_cast<uint32_t>(table->holders_.size()),
-                        static_cast<uint16_t>(holders),
-                        static_cast<uint16_t>(range.joining.size())};
-    const auto [known, fresh] =
-        known_sets.try_emplace({ToInt(range.generation), holders, std::move(range.holders)},
-                               static_cast<uint16_t>(table->sets_.size()));
+    const HolderSet set{
+        range.generation, range.placed, static_cast<uint32_t>(table->holders_.size()),
+        static_cast<uint16_t>(holders), static_cast<uint16_t>(range.joining.size())};
+    const auto [known, fresh] = known_sets.try_emplace(
+        {ToInt(range.generation), ToInt(range.placed), holders, std::move(range.holders)},
+        static_cast<uint16_t>(table->sets_.size()));
     if (fresh) {
-      const std::vector<NodeIndex>& all = std::get<2>(known->first);
+      const std::vector<NodeIndex>& all = std::get<3>(known->first);
       table->holders_.insert(table->holders_.end(), all.begin(), all.end());
       table->sets_.push_back(set);
     }
@@ -176,7 +184,8 @@ RoutingTableParts RoutingTable::ToParts() const {
                             1,
                             GenerationOf(Slot(slot)),
                             {holders.begin(), holders.end()},
-                            {joining.begin(), joining.end()}});
+                            {joining.begin(), joining.end()},
+                            PlacedOf(Slot(slot))});
   }
   return parts;
 }

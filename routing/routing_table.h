@@ -50,7 +50,8 @@ struct SlotRange {
   uint32_t slots = 0;
   Generation generation{};
   std::vector<NodeIndex> holders;
-  std::vector<NodeIndex> joining;
+  std::vector<NodeIndex> joining{};
+  Epoch placed{};  // since when all of that has been so
 
   friend bool operator==(const SlotRange&, const SlotRange&) = default;
 };
@@ -68,7 +69,7 @@ class RoutingTable {
  public:
   // INVALID_ARGUMENT naming the first fault: epoch 0; no node, too many nodes, an empty or repeated
   // id or address; a gap, an overlap or a slot out of range; a slot without holder, with too many,
-  // an unknown one or the same one twice (holding or joining).
+  // an unknown one or the same one twice (holding or joining); a slot placed after `epoch`.
   static absl::StatusOr<std::shared_ptr<const RoutingTable>> Create(RoutingTableParts parts);
 
   RoutingTable(const RoutingTable&) = delete;
@@ -93,6 +94,9 @@ class RoutingTable {
   }
   NodeIndex PrimaryOf(Slot slot) const { return HoldersOf(slot).front(); }
   Generation GenerationOf(Slot slot) const { return SetOf(slot).generation; }
+  // The epoch from which on the slot has had these holders and joining nodes, with the memory that
+  // they have now. Whoever knows a table of that epoch or a later one knows where the slot is.
+  Epoch PlacedOf(Slot slot) const { return SetOf(slot).placed; }
   bool Holds(NodeIndex node, Slot slot) const;
   bool Joins(NodeIndex node, Slot slot) const;
 
@@ -106,6 +110,7 @@ class RoutingTable {
   // What slots with equal holders, joining nodes and generation share.
   struct HolderSet {
     Generation generation{};
+    Epoch placed{};
     uint32_t first_holder = 0;  // index into holders_; the joining ones follow the holders
     uint16_t holders = 0;
     uint16_t joining = 0;

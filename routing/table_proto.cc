@@ -58,6 +58,7 @@ v1::RoutingTable ToProto(const RoutingTable& table) {
     to.set_first_slot(range.first_slot);
     to.set_slots(range.slots);
     to.set_generation(ToInt(range.generation));
+    to.set_placed(ToInt(range.placed));
     for (const NodeIndex holder : range.holders) to.add_holders(holder);
     for (const NodeIndex node : range.joining) to.add_joining(node);
   }
@@ -81,7 +82,8 @@ absl::StatusOr<std::shared_ptr<const RoutingTable>> FromProto(const v1::RoutingT
                  .slots = range.slots(),
                  .generation = Generation{range.generation()},
                  .holders = {},
-                 .joining = {}};
+                 .joining = {},
+                 .placed = Epoch{range.placed()}};
     for (const auto& [from, into] :
          {std::pair(&range.holders(), &to.holders), std::pair(&range.joining(), &to.joining)}) {
       for (const uint32_t holder : *from) {

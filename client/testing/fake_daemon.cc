@@ -333,7 +333,8 @@ std::shared_ptr<const RoutingTable> MakeTable(
                             .slots = slots,
                             .generation = Generation{1},
                             .holders = holders[i],
-                            .joining = {}});
+                            .joining = {},
+                            .placed = static_cast<Epoch>(epoch)});
   }
   auto table = RoutingTable::Create(std::move(parts));
   if (!table.ok()) std::abort();
