@@ -90,7 +90,7 @@ class Placement {
     if (living.empty()) return living;  // nobody is left to have copied from
     for (const NodeIndex before : previous_->JoiningOf(slot)) {
       const std::optional<NodeIndex> now = survivors_[before];
-      if (now && input_.in_sync && input_.in_sync(*now, slot, previous_->GenerationOf(slot)))
+      if (now && input_.in_sync && input_.in_sync(*now, slot, previous_->PlacedOf(slot)))
         living.push_back(*now);
     }
     return living;

@@ -24,9 +24,10 @@
 
 namespace latentd {
 
-// Whether a joining node has said, of the memory that it has now, that it has what the slot's
-// holders of `generation` had. `node` is an index into PlacementInput::nodes.
-using InSync = std::function<bool(NodeIndex node, Slot slot, Generation generation)>;
+// Whether a joining node has said, of the memory that it has now, that it has everything that the
+// slot's holders had, and has been given what came since it was `placed` so. What it said of an
+// earlier placement does not count. `node` is an index into PlacementInput::nodes.
+using InSync = std::function<bool(NodeIndex node, Slot slot, Epoch placed)>;
 
 struct PlacementInput {
   // Those that live, with the generation of the memory that they have now. A node of the table

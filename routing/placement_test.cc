@@ -28,8 +28,8 @@ std::vector<NodeInfo> MakeNodes(int count) {
   return nodes;
 }
 
-bool Never(NodeIndex, Slot, Generation) { return false; }
-bool Always(NodeIndex, Slot, Generation) { return true; }
+bool Never(NodeIndex, Slot, Epoch) { return false; }
+bool Always(NodeIndex, Slot, Epoch) { return true; }
 
 TablePtr Next(const TablePtr& previous, std::vector<NodeInfo> nodes, uint32_t replicas,
               const InSync& in_sync = Never) {
@@ -88,7 +88,7 @@ TEST_CASE("a node that joins holds nothing before it says that it has everything
 TEST_CASE("holders are let go only when every desired one has the bytes") {
   const TablePtr before = Next(nullptr, MakeNodes(2), 2);
   const TablePtr joining = Next(before, MakeNodes(6), 2);
-  const auto first_is_ready = [](NodeIndex node, Slot, Generation) { return node == 2; };
+  const auto first_is_ready = [](NodeIndex node, Slot, Epoch) { return node == 2; };
   const TablePtr half = Next(joining, MakeNodes(6), 2, first_is_ready);
   ForEachSlot([&](Slot slot) {
     if (half->JoiningOf(slot).empty()) {
@@ -146,7 +146,7 @@ class Cluster {
     std::vector<NodeInfo> nodes;
     for (const auto& [number, node] : nodes_) nodes.push_back(node);
     if (nodes.empty()) return;
-    const auto in_sync = [&](NodeIndex node, Slot slot, Generation) {
+    const auto in_sync = [&](NodeIndex node, Slot slot, Epoch) {
       return (ToInt(slot) * 31U + node * 7U + salt_) % 4 == 0;
     };
     const auto next = NextTable(table_, {nodes, replicas_, in_sync});
@@ -187,7 +187,7 @@ class Cluster {
     if (table_ != nullptr) {
       for (const NodeIndex node : table_->JoiningOf(slot)) {
         const auto now = next.FindNode(table_->node(node).id);
-        if (now && in_sync(*now, slot, table_->GenerationOf(slot)))
+        if (now && in_sync(*now, slot, table_->PlacedOf(slot)))
           have.insert({table_->node(node).id, ToInt(table_->node(node).generation)});
       }
     }

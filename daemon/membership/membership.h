@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "daemon/membership/serving_fence.h"
 #include "routing/routing_table.h"
 
 namespace latentd {
@@ -29,6 +30,15 @@ struct Member {
   NodeInfo node;
   bool heard_from = false;  // false: listed, but nothing says that it runs
   std::string version;      // empty: not known
+};
+
+// "This node has everything that the slot's holders had when the slot was placed so": it says so of
+// slots that it joins, and may then become a holder.
+struct SlotClaim {
+  Slot slot{};
+  Epoch placed{};  // RoutingTable::PlacedOf
+
+  friend bool operator==(const SlotClaim&, const SlotClaim&) = default;
 };
 
 class Membership {
@@ -53,6 +63,15 @@ class Membership {
   // Announces that this node drains, or no longer does. The authority may answer with another
   // table.
   virtual void SetDraining(bool draining) = 0;
+
+  // Claims more slots. Claims of a placement that is over mean nothing. Nobody claims anything of a
+  // backend whose tables have no joining nodes.
+  virtual void Claim(std::vector<SlotClaim> claims) { (void)claims; }
+  // Until when this node may answer; as long as the membership lives.
+  virtual const ServingFence& fence() const { return open_; }
+
+ private:
+  const ServingFence open_;
 };
 
 }  // namespace latentd
