@@ -21,4 +21,8 @@ uint64_t RangeChecksum(std::span<const std::byte> records, uint64_t record_bytes
   return sum;
 }
 
+uint64_t PayloadChecksum(std::span<const std::byte> payload) {
+  return XXH3_64bits(payload.data(), payload.size());
+}
+
 }  // namespace latentd

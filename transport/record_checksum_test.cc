@@ -16,6 +16,18 @@ std::vector<std::byte> Records(uint32_t count) {
   return bytes;
 }
 
+TEST_CASE("a payload's checksum changes with any of its bytes, and is that of no other place") {
+  auto bytes = Records(3);
+  const uint64_t sum = PayloadChecksum(bytes);
+  CHECK(sum == PayloadChecksum(bytes));
+  CHECK(PayloadChecksum({}) == 0x2d06800538d394c2);  // XXH3_64 of nothing, as published
+  for (auto& byte : bytes) {
+    byte ^= std::byte{1};
+    CHECK(PayloadChecksum(bytes) != sum);
+    byte ^= std::byte{1};
+  }
+}
+
 TEST_CASE("shares of disjoint ranges add up to the share of the whole") {
   const auto records = Records(2 * 5);
   const std::span<const std::byte> all(records);

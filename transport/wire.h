@@ -7,7 +7,8 @@
 // that a GPU can read it where it lies.
 //
 // Growth: a receiver reads the smaller of `header_bytes` and what it knows of the header, and finds
-// meta at `header_bytes`; new fields append. kVersion changes only when that is not enough.
+// meta at `header_bytes`; new fields append, and read as 0 where a header ends before them. kVersion
+// changes only when that is not enough.
 //
 // Structs and constants only; see wire_parse.h for the checked way in and wire_build.h for the way
 // out.
@@ -41,14 +42,22 @@ enum class Opcode : uint16_t {
   kStat = 8,
   kPing = 9,   // liveness; answered by the lane at once
   kEcho = 10,  // payload any; reply payload of the asked size: measures the wire
+  kList = 11,  // a slot's chunks, for a node that joins it
+  kDrop = 12,  // an open chunk that the slot's primary gave up; kReplica only
 };
 
 enum RequestFlags : uint16_t {
-  kOutFp32 = 1 << 0,     // ATTEND: answer out as fp32, not bf16
-  kBestEffort = 1 << 1,  // ATTEND: skip what is missing and list it in the reply
+  kOutFp32 = 1 << 0,          // ATTEND: answer out as fp32, not bf16
+  kBestEffort = 1 << 1,       // ATTEND: skip what is missing and list it in the reply
+  kPayloadChecksum = 1 << 2,  // PUBLISH: payload_checksum is there
+  kReplica =
+      1 << 3,  // PUBLISH, SEAL, DROP: from the slot's primary to a node that holds or joins it,
+               // as `placed` says
 };
 
 struct RequestHeader {
+  static constexpr uint16_t kFirstBytes = 80;  // of the shortest header that is read
+
   uint32_t magic;
   uint16_t version;
   uint16_t header_bytes;
@@ -64,8 +73,10 @@ struct RequestHeader {
   uint64_t payload_bytes;
   uint32_t deadline_us;  // time left at sending; 0 = already over
   uint32_t reserved;
+  uint64_t payload_checksum;  // with kPayloadChecksum: see record_checksum.h, PayloadChecksum
+  uint64_t placed;            // with kReplica: the epoch since which the slot has been placed so
 };
-static_assert(sizeof(RequestHeader) == 80);
+static_assert(sizeof(RequestHeader) == 96);
 
 // Codes of replies. Values are those of the canonical codes where one fits; the rest are latentd's
 // own.
@@ -90,10 +101,14 @@ enum class Code : uint16_t {
 };
 
 enum ReplyFlags : uint16_t {
-  kIncomplete = 1 << 0,  // best-effort ATTEND left something out: meta lists it
+  kIncomplete = 1 << 0,     // best-effort ATTEND left something out: meta lists it
+  kReplyChecksum = 1 << 1,  // FETCH: payload_checksum is there
+  kMore = 1 << 2,           // LIST: the slot has chunks after the last one listed
 };
 
 struct ReplyHeader {
+  static constexpr uint16_t kFirstBytes = 72;
+
   uint32_t magic;
   uint16_t version;
   uint16_t header_bytes;
@@ -110,8 +125,9 @@ struct ReplyHeader {
   uint64_t compute_ns;        // of the batch that answered
   uint32_t batch_rows;        // rows that shared that batch
   uint32_t lane_rows_queued;  // load report
+  uint64_t payload_checksum;  // with kReplyChecksum
 };
-static_assert(sizeof(ReplyHeader) == 72);
+static_assert(sizeof(ReplyHeader) == 80);
 
 // Bodies. Arrays follow their body directly, in the order of its counts.
 
@@ -194,7 +210,7 @@ struct IdEntry {
 };
 static_assert(sizeof(IdEntry) == 16);
 
-// STAT's reply meta: one per id asked.
+// STAT's reply meta: one per id asked. LIST's: one per chunk.
 struct StatEntry {
   uint64_t chunk_hi;
   uint64_t chunk_lo;
@@ -205,6 +221,20 @@ struct StatEntry {
   uint64_t checksum;
 };
 static_assert(sizeof(StatEntry) == 40);
+
+// LIST: at most `limit` of the slot's chunks whose ids come after `after`, from the start for 0, 0.
+// Answered by a holder whose table says that the slot has been where it is since exactly `placed`.
+// The reply is as STAT's, in the order of ids, with kMore if that is not all.
+struct ListBody {
+  uint64_t placed;
+  uint64_t after_hi;
+  uint64_t after_lo;
+  uint32_t slot;
+  uint32_t limit;
+};
+static_assert(sizeof(ListBody) == 32);
+
+// DROP's body is one IdEntry.
 
 struct EchoBody {
   uint64_t reply_bytes;

@@ -105,6 +105,16 @@ void BuildStat(const wire::RequestHeader& header, std::span<const wire::IdEntry>
   BuildIds(Opcode::kStat, header, 0, ids, out);
 }
 
+void BuildList(const wire::RequestHeader& header, const wire::ListBody& list, MessageBytes* out) {
+  Builder(Opcode::kList, header, sizeof(list), out).Append(list);
+}
+
+void BuildDrop(const wire::RequestHeader& header, const wire::IdEntry& chunk, MessageBytes* out) {
+  wire::RequestHeader flagged = header;
+  flagged.flags |= wire::kReplica;
+  Builder(Opcode::kDrop, flagged, sizeof(chunk), out).Append(chunk);
+}
+
 void BuildPing(const wire::RequestHeader& header, MessageBytes* out) {
   Builder(Opcode::kPing, header, 0, out);
 }
@@ -128,6 +138,13 @@ void BuildAttendReply(const wire::ReplyHeader& header, std::span<const wire::Mis
 void BuildStatReply(const wire::ReplyHeader& header, std::span<const wire::StatEntry> entries,
                     MessageBytes* out) {
   Builder(Opcode::kStat, header, entries.size_bytes(), out).AppendArray(entries);
+}
+
+void BuildListReply(const wire::ReplyHeader& header, std::span<const wire::StatEntry> entries,
+                    bool more, MessageBytes* out) {
+  wire::ReplyHeader flagged = header;
+  flagged.flags = more ? wire::kMore : 0;
+  Builder(Opcode::kList, flagged, entries.size_bytes(), out).AppendArray(entries);
 }
 
 void BuildPlainReply(Opcode opcode, const wire::ReplyHeader& header, MessageBytes* out) {

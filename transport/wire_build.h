@@ -39,6 +39,9 @@ void BuildRelease(const wire::RequestHeader& header, std::span<const wire::IdEnt
                   MessageBytes* out);
 void BuildStat(const wire::RequestHeader& header, std::span<const wire::IdEntry> ids,
                MessageBytes* out);
+void BuildList(const wire::RequestHeader& header, const wire::ListBody& list, MessageBytes* out);
+// Sets kReplica, which DROP cannot be without; `placed` is the caller's.
+void BuildDrop(const wire::RequestHeader& header, const wire::IdEntry& chunk, MessageBytes* out);
 void BuildPing(const wire::RequestHeader& header, MessageBytes* out);
 void BuildEcho(const wire::RequestHeader& header, uint64_t reply_bytes, MessageBytes* out);
 
@@ -50,7 +53,11 @@ void BuildAttendReply(const wire::ReplyHeader& header, std::span<const wire::Mis
                       MessageBytes* out);
 void BuildStatReply(const wire::ReplyHeader& header, std::span<const wire::StatEntry> entries,
                     MessageBytes* out);
-// PUBLISH, SEAL, FETCH, PIN, RELEASE, PING, ECHO.
+// Sets kMore as `more` says.
+void BuildListReply(const wire::ReplyHeader& header, std::span<const wire::StatEntry> entries,
+                    bool more, MessageBytes* out);
+// PUBLISH, SEAL, FETCH, PIN, RELEASE, DROP, PING, ECHO. A FETCH's checksum and its flag are the
+// caller's.
 void BuildPlainReply(wire::Opcode opcode, const wire::ReplyHeader& header, MessageBytes* out);
 // Sets code, text, retry_after_us and an empty payload from `status`, which must not be OK.
 void BuildErrorReply(wire::Opcode opcode, const wire::ReplyHeader& header,

@@ -98,6 +98,20 @@ class Corpus {
     messages_.push_back(std::move(longer));
   }
 
+  // An older peer's header, without the fields that came later. Right or not: its flags may say that
+  // they are there.
+  void AddOlderHeader(const std::string& from, size_t known_bytes, uint16_t older_bytes,
+                      bool valid) {
+    CorpusMessage older = Find(from);
+    older.name = from + "-older-header";
+    older.valid = valid;
+    std::memcpy(older.header.data() + offsetof(wire::RequestHeader, header_bytes), &older_bytes,
+                sizeof(older_bytes));
+    older.header.erase(older.header.begin() + older_bytes,
+                       older.header.begin() + static_cast<ptrdiff_t>(known_bytes));
+    messages_.push_back(std::move(older));
+  }
+
   std::vector<CorpusMessage> Take() { return std::move(messages_); }
 
  private:
@@ -136,7 +150,29 @@ void AddRequests(Corpus* corpus) {
   add("stat", 0, [](MessageBytes* out) { BuildStat(Request(), kIds, out); });
   add("ping", 0, [](MessageBytes* out) { BuildPing(Request(), out); });
   add("echo", 100, [](MessageBytes* out) { BuildEcho(Request(100), 200, out); });
+  add("publish-replica", kRangeBytes, [](MessageBytes* out) {
+    wire::RequestHeader header = Request(kRangeBytes);
+    header.flags = wire::kPayloadChecksum | wire::kReplica;
+    header.payload_checksum = 11;
+    header.placed = 2;
+    BuildPublish(header, kRange, out);
+  });
+  add("list", 0, [](MessageBytes* out) {
+    BuildList(Request(),
+              {.placed = 2, .after_hi = uint64_t{5} << 48, .after_lo = 6, .slot = 5, .limit = 100},
+              out);
+  });
+  add("drop", 0, [](MessageBytes* out) {
+    wire::RequestHeader header = Request();
+    header.placed = 2;
+    BuildDrop(header, kIds[0], out);
+  });
   corpus->AddLongerHeader("attend", sizeof(wire::RequestHeader));
+  constexpr uint16_t kFirst = wire::RequestHeader::kFirstBytes;
+  corpus->AddOlderHeader("attend", sizeof(wire::RequestHeader), kFirst, true);
+  corpus->AddOlderHeader("publish", sizeof(wire::RequestHeader), kFirst, true);
+  corpus->AddOlderHeader("publish-replica", sizeof(wire::RequestHeader), kFirst + 8, false);
+  corpus->AddOlderHeader("drop", sizeof(wire::RequestHeader), kFirst, false);
 }
 
 void AddReplies(Corpus* corpus) {
@@ -160,12 +196,26 @@ void AddReplies(Corpus* corpus) {
                                         {.chunk_hi = 3, .chunk_lo = 4}};
     BuildStatReply(Reply(), entries, out);
   });
+  add("reply-fetch-checksum", kRangeBytes, [](MessageBytes* out) {
+    wire::ReplyHeader header = Reply(kRangeBytes);
+    header.flags = wire::kReplyChecksum;
+    header.payload_checksum = 11;
+    BuildPlainReply(wire::Opcode::kFetch, header, out);
+  });
+  add("reply-list", 0, [](MessageBytes* out) {
+    const wire::StatEntry entry = {.chunk_hi = 1, .chunk_lo = 2, .present = 1};
+    BuildListReply(Reply(), {&entry, 1}, true, out);
+  });
+  add("reply-list-none", 0, [](MessageBytes* out) { BuildListReply(Reply(), {}, false, out); });
   add("reply-error", 0, [](MessageBytes* out) {
     BuildErrorReply(wire::Opcode::kAttend, Reply(),
                     WithRetryAfter(absl::ResourceExhaustedError("full"), absl::Milliseconds(2)),
                     out);
   });
   corpus->AddLongerHeader("reply-attend-incomplete", sizeof(wire::ReplyHeader));
+  constexpr uint16_t kFirst = wire::ReplyHeader::kFirstBytes;
+  corpus->AddOlderHeader("reply-attend-incomplete", sizeof(wire::ReplyHeader), kFirst, true);
+  corpus->AddOlderHeader("reply-fetch-checksum", sizeof(wire::ReplyHeader), kFirst, false);
 }
 
 void AddBadRequests(Corpus* corpus) {
@@ -228,6 +278,11 @@ void AddBadRequests(Corpus* corpus) {
   corpus->AddBadField("stat", "no-ids", kBody, uint32_t{0});
   corpus->AddBadField("stat", "ids", kBody, uint32_t{3});
   corpus->AddBadField("pin", "ids-overflow", kBody, uint32_t{0xffffffff});
+  using L = wire::ListBody;
+  corpus->AddBadField("list", "slot", kBody + offsetof(L, slot), uint32_t{65536});
+  corpus->AddBadField("list", "no-limit", kBody + offsetof(L, limit), uint32_t{0});
+  corpus->AddBadField("list", "limit", kBody + offsetof(L, limit), uint32_t{0xffffffff});
+  corpus->AddBadField("drop", "unflagged", offsetof(H, flags), uint16_t{0});
   corpus->AddBadField("echo", "reply", kBody, uint64_t{1} << 60);
 }
 
@@ -240,6 +295,7 @@ void AddBadReplies(Corpus* corpus) {
   corpus->AddBadField("reply-attend", "flags", offsetof(H, flags), uint16_t{1});
   corpus->AddBadField("reply-attend-incomplete", "unflagged", offsetof(H, flags), uint16_t{0});
   corpus->AddBadField("reply-attend", "code-with-payload", offsetof(H, code), uint16_t{13});
+  corpus->AddBadField("reply-fetch", "more", offsetof(H, flags), uint16_t{wire::kMore});
   corpus->AddBadPayload("reply-fetch", kRangeBytes - 1);
 }
 

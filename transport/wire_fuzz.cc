@@ -57,6 +57,8 @@ void Rebuild(const ParsedRequest& request, MessageBytes* out) {
         if constexpr (std::is_same_v<Body, StatRequest>) {
           BuildStat(header, {body.ids.data(), body.ids.size()}, out);
         }
+        if constexpr (std::is_same_v<Body, ListRequest>) BuildList(header, body.list, out);
+        if constexpr (std::is_same_v<Body, DropRequest>) BuildDrop(header, body.chunk, out);
         if constexpr (std::is_same_v<Body, PingRequest>) BuildPing(header, out);
         if constexpr (std::is_same_v<Body, EchoRequest>) BuildEcho(header, body.reply_bytes, out);
       },

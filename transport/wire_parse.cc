@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 
@@ -16,8 +17,41 @@ namespace {
 
 using wire::Opcode;
 
+constexpr uint32_t kSlots = 65536;  // a slot is the top 16 bits of a chunk id
+
 uint16_t KnownFlags(Opcode opcode) {
-  return opcode == Opcode::kAttend ? wire::kOutFp32 | wire::kBestEffort : 0;
+  switch (opcode) {
+    case Opcode::kAttend:
+      return wire::kOutFp32 | wire::kBestEffort;
+    case Opcode::kPublish:
+      return wire::kPayloadChecksum | wire::kReplica;
+    case Opcode::kSeal:
+    case Opcode::kDrop:
+      return wire::kReplica;
+    default:
+      return 0;
+  }
+}
+
+absl::Status CheckFlags(const wire::RequestHeader& header) {
+  const auto opcode = static_cast<Opcode>(header.opcode);
+  if (const uint16_t unknown = header.flags & ~KnownFlags(opcode); unknown != 0) {
+    return absl::UnimplementedError(absl::StrCat("flags: got 0x", absl::Hex(header.flags),
+                                                 ", of which this build does not know 0x",
+                                                 absl::Hex(unknown), " for this opcode"));
+  }
+  using H = wire::RequestHeader;
+  if ((header.flags & wire::kPayloadChecksum) != 0) {
+    const size_t end = offsetof(H, payload_checksum) + sizeof(H::payload_checksum);
+    if (auto s = CheckField("a payload checksum", header.header_bytes, end); !s.ok()) return s;
+  }
+  if ((header.flags & wire::kReplica) != 0) {
+    const size_t end = offsetof(H, placed) + sizeof(H::placed);
+    if (auto s = CheckField("the replica flag", header.header_bytes, end); !s.ok()) return s;
+  } else if (opcode == Opcode::kDrop) {
+    return Mismatch("flags", header.flags, "the replica flag (only a slot's primary sends DROP)");
+  }
+  return absl::OkStatus();
 }
 
 bool NeedsLayout(Opcode opcode) {
@@ -160,6 +194,20 @@ absl::Status ParseBody(WireReader& meta, const WireLimits& limits, ParsedRequest
       if (auto s = ParseIds(meta, limits, nullptr, &body.ids); !s.ok()) return s;
       return CheckPayload(header, 0, "STAT carries none");
     }
+    case Opcode::kList: {
+      auto& body = out->body.emplace<ListRequest>();
+      if (auto s = meta.Read("list body", &body.list); !s.ok()) return s;
+      if (body.list.slot >= kSlots) return Mismatch("list.slot", body.list.slot, "less than 65536");
+      if (auto s = CheckCount("list.limit", body.list.limit, 1, limits.max_chunks); !s.ok()) {
+        return s;
+      }
+      return CheckPayload(header, 0, "LIST carries none");
+    }
+    case Opcode::kDrop:
+      if (auto s = meta.Read("drop body", &out->body.emplace<DropRequest>().chunk); !s.ok()) {
+        return s;
+      }
+      return CheckPayload(header, 0, "DROP carries none");
     case Opcode::kPing:
       out->body = PingRequest{};
       return CheckPayload(header, 0, "PING carries none");
@@ -194,11 +242,7 @@ absl::StatusOr<ParsedRequest> ParseRequest(std::span<const std::byte> am_header,
     return absl::UnimplementedError(
         absl::StrCat("opcode: got ", header.opcode, ", which this build does not know"));
   }
-  if (const uint16_t unknown = header.flags & ~KnownFlags(request.opcode()); unknown != 0) {
-    return absl::UnimplementedError(absl::StrCat("flags: got 0x", absl::Hex(header.flags),
-                                                 ", of which this build does not know 0x",
-                                                 absl::Hex(unknown), " for this opcode"));
-  }
+  if (auto s = CheckFlags(header); !s.ok()) return s;
   if (NeedsLayout(request.opcode()) && limits.layout_hash != 0 &&
       header.layout_hash != limits.layout_hash) {
     return LayoutMismatchError(
@@ -258,6 +302,10 @@ std::string_view OpcodeName(Opcode opcode) {
       return "PING";
     case Opcode::kEcho:
       return "ECHO";
+    case Opcode::kList:
+      return "LIST";
+    case Opcode::kDrop:
+      return "DROP";
   }
   return "";
 }

@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
@@ -32,7 +33,7 @@ struct WireLimits {
 
   uint32_t max_query_tokens = 16384;  // of one ATTEND
   uint32_t max_groups = 4096;
-  uint32_t max_chunks = 16384;  // of one ATTEND, and ids of one PIN, RELEASE or STAT
+  uint32_t max_chunks = 16384;  // of one ATTEND, and ids of one PIN, RELEASE, STAT or LIST
   uint64_t max_payload_bytes = uint64_t{1} << 30;
   uint64_t max_echo_bytes = uint64_t{64} << 20;
 };
@@ -67,6 +68,12 @@ struct ReleaseRequest {
 struct StatRequest {
   IdEntries ids;
 };
+struct ListRequest {
+  wire::ListBody list;
+};
+struct DropRequest {
+  wire::IdEntry chunk;
+};
 struct PingRequest {};
 struct EchoRequest {
   uint64_t reply_bytes = 0;
@@ -75,10 +82,12 @@ struct EchoRequest {
 struct ParsedRequest {
   wire::RequestHeader header;  // newer fields are cut off
   std::variant<HelloRequest, PublishRequest, SealRequest, AttendRequest, FetchRequest, PinRequest,
-               ReleaseRequest, StatRequest, PingRequest, EchoRequest>
+               ReleaseRequest, StatRequest, PingRequest, EchoRequest, ListRequest, DropRequest>
       body;
 
   wire::Opcode opcode() const { return static_cast<wire::Opcode>(header.opcode); }
+  // From the slot's primary to one that holds or joins it.
+  bool replica() const { return (header.flags & wire::kReplica) != 0; }
 };
 
 // Whom to answer when parsing failed: set as soon as magic and header size held, whatever failed
@@ -98,6 +107,10 @@ absl::StatusOr<ParsedRequest> ParseRequest(std::span<const std::byte> am_header,
 struct StatReply {
   absl::InlinedVector<wire::StatEntry, 4> entries;
 };
+struct ListReply {
+  std::vector<wire::StatEntry> entries;
+  bool more = false;
+};
 // What a best-effort ATTEND left out; empty when nothing was.
 struct AttendReply {
   absl::InlinedVector<wire::MissingEntry, 4> missing;
@@ -105,7 +118,7 @@ struct AttendReply {
 struct HelloReply {
   wire::HelloReplyBody hello;
 };
-// PUBLISH, SEAL, FETCH, PIN, RELEASE, PING, ECHO: nothing but the header and perhaps a payload.
+// PUBLISH, SEAL, FETCH, PIN, RELEASE, DROP, PING, ECHO: nothing but the header and perhaps a payload.
 struct PlainReply {};
 struct ErrorReply {
   std::string message;
@@ -113,7 +126,7 @@ struct ErrorReply {
 
 struct ParsedReply {
   wire::ReplyHeader header;
-  std::variant<PlainReply, HelloReply, AttendReply, StatReply, ErrorReply> body;
+  std::variant<PlainReply, HelloReply, AttendReply, StatReply, ListReply, ErrorReply> body;
 
   wire::Opcode opcode() const { return static_cast<wire::Opcode>(header.opcode); }
   wire::Code code() const { return static_cast<wire::Code>(header.code); }

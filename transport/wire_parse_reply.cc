@@ -10,6 +10,19 @@ namespace {
 
 using wire::Opcode;
 
+uint16_t KnownFlags(Opcode opcode) {
+  switch (opcode) {
+    case Opcode::kAttend:
+      return wire::kIncomplete;
+    case Opcode::kFetch:
+      return wire::kReplyChecksum;
+    case Opcode::kList:
+      return wire::kMore;
+    default:
+      return 0;
+  }
+}
+
 absl::Status ParseErrorText(WireReader& meta, ParsedReply* out) {
   if (out->header.payload_bytes != 0) {
     return Mismatch("payload_bytes", out->header.payload_bytes, "0 (an error carries none)");
@@ -42,6 +55,11 @@ absl::Status ParseReplyBody(WireReader& meta, const WireLimits& limits, ParsedRe
       auto& stat = out->body.emplace<StatReply>();
       return ReadEntries(meta, "stat entries", limits.max_chunks, &stat.entries);
     }
+    case Opcode::kList: {
+      auto& list = out->body.emplace<ListReply>();
+      list.more = (out->header.flags & wire::kMore) != 0;
+      return ReadEntries(meta, "list entries", limits.max_chunks, &list.entries);
+    }
     case Opcode::kAttend: {
       auto& attend = out->body.emplace<AttendReply>();
       if ((out->header.flags & wire::kIncomplete) == 0) return meta.ExpectEnd();
@@ -58,6 +76,7 @@ absl::Status ParseReplyBody(WireReader& meta, const WireLimits& limits, ParsedRe
     case Opcode::kFetch:
     case Opcode::kPin:
     case Opcode::kRelease:
+    case Opcode::kDrop:
     case Opcode::kPing:
     case Opcode::kEcho:
       out->body = PlainReply{};
@@ -84,11 +103,15 @@ absl::StatusOr<ParsedReply> ParseReply(std::span<const std::byte> am_header,
     if (auto s = ParseErrorText(meta, &reply); !s.ok()) return s;
     return reply;
   }
-  const uint16_t known = reply.opcode() == Opcode::kAttend ? wire::kIncomplete : 0;
-  if (const uint16_t unknown = header.flags & ~known; unknown != 0) {
+  if (const uint16_t unknown = header.flags & ~KnownFlags(reply.opcode()); unknown != 0) {
     return absl::UnimplementedError(absl::StrCat("flags: got 0x", absl::Hex(header.flags),
                                                  ", of which this build does not know 0x",
                                                  absl::Hex(unknown), " for this opcode"));
+  }
+  if ((header.flags & wire::kReplyChecksum) != 0) {
+    if (auto s = CheckField("a payload checksum", header.header_bytes, sizeof(header)); !s.ok()) {
+      return s;
+    }
   }
   if (header.payload_bytes > limits.max_payload_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("payload_bytes: got ", header.payload_bytes,
@@ -129,6 +152,13 @@ absl::Status CheckAnswers(const ParsedReply& reply, const ParsedRequest& request
     if (answer == nullptr || answer->entries.size() != stat->ids.size()) {
       return Mismatch("stat entries", answer == nullptr ? 0 : answer->entries.size(),
                       absl::StrCat(stat->ids.size()));
+    }
+  }
+  if (const auto* list = std::get_if<ListRequest>(&request.body)) {
+    const auto* answer = std::get_if<ListReply>(&reply.body);
+    if (answer == nullptr || answer->entries.size() > list->list.limit) {
+      return Mismatch("list entries", answer == nullptr ? 0 : answer->entries.size(),
+                      absl::StrCat("at most ", list->list.limit));
     }
   }
   return absl::OkStatus();

@@ -78,6 +78,42 @@ TEST_CASE("a longer header of a newer peer is read up to what is known") {
   CHECK(std::get<AttendReply>(reply->body).missing[0].chunk_lo == 2);
 }
 
+TEST_CASE("a shorter header of an older peer is read, and what it lacks is 0") {
+  const auto request = ParseNamed("publish-older-header");
+  REQUIRE(request.ok());
+  CHECK(request->header.deadline_us == 50'000);
+  CHECK(request->header.payload_checksum == 0);
+  CHECK(request->header.placed == 0);
+  CHECK(std::get<PublishRequest>(request->body).range.tokens == 10);
+  const CorpusMessage message = Find("reply-attend-incomplete-older-header");
+  const auto reply = ParseReply(message.header, message.payload_bytes, CorpusLimits());
+  REQUIRE(reply.ok());
+  CHECK(reply->header.batch_rows == 16);
+  CHECK(std::get<AttendReply>(reply->body).missing[0].chunk_lo == 2);
+}
+
+TEST_CASE("a flag that says that a field is there needs a header that has it") {
+  CHECK(ErrorOf("publish-replica-older-header") ==
+        "header_bytes: got 88, expected at least 96 with the replica flag");
+  CHECK(Contains(ErrorOf("drop-unflagged"), "only a slot's primary sends DROP"));
+}
+
+TEST_CASE("what a primary sends to replicas comes out as it was built") {
+  const auto publish = ParseNamed("publish-replica");
+  REQUIRE(publish.ok());
+  CHECK(publish->replica());
+  CHECK(publish->header.placed == 2);
+  CHECK(publish->header.payload_checksum == 11);
+  const auto drop = ParseNamed("drop");
+  REQUIRE(drop.ok());
+  CHECK(drop->replica());
+  CHECK(std::get<DropRequest>(drop->body).chunk.chunk_lo == 2);
+  const auto list = ParseNamed("list");
+  REQUIRE(list.ok());
+  CHECK(std::get<ListRequest>(list->body).list.slot == 5);
+  CHECK(std::get<ListRequest>(list->body).list.limit == 100);
+}
+
 TEST_CASE("messages may lie at any address") {
   const CorpusMessage message = Find("attend");
   for (size_t shift = 0; shift < 8; ++shift) {
@@ -178,6 +214,10 @@ TEST_CASE("an OK reply carries its opcode's body") {
   CHECK(std::get<StatReply>(parse("reply-stat").body).entries.size() == 2);
   CHECK(std::get<AttendReply>(parse("reply-attend").body).missing.empty());
   CHECK(std::holds_alternative<PlainReply>(parse("reply-fetch").body));
+  CHECK(parse("reply-fetch-checksum").header.payload_checksum == 11);
+  CHECK(std::get<ListReply>(parse("reply-list").body).entries.size() == 1);
+  CHECK(std::get<ListReply>(parse("reply-list").body).more);
+  CHECK_FALSE(std::get<ListReply>(parse("reply-list-none").body).more);
   CHECK(parse("reply-fetch").status().ok());
 }
 
@@ -239,11 +279,11 @@ TEST_CASE("payload sizes are those of the protocol, and overflow is seen") {
 }
 
 TEST_CASE("every opcode has a name") {
-  for (uint16_t opcode = 1; opcode <= 10; ++opcode) {
+  for (uint16_t opcode = 1; opcode <= 12; ++opcode) {
     CHECK_FALSE(OpcodeName(static_cast<wire::Opcode>(opcode)).empty());
   }
   CHECK(OpcodeName(static_cast<wire::Opcode>(0)).empty());
-  CHECK(OpcodeName(static_cast<wire::Opcode>(11)).empty());
+  CHECK(OpcodeName(static_cast<wire::Opcode>(13)).empty());
 }
 
 }  // namespace

@@ -79,14 +79,19 @@ class WireReader {
   std::span<const std::byte> left_;
 };
 
-// The fixed header: at least what this version knows, from a peer that speaks this protocol.
+// The fixed header, from a peer that speaks this protocol: what it says of what this version knows.
 template <typename Header>
 absl::Status ReadFixedHeader(std::span<const std::byte> message, Header* header) {
-  if (message.size() < sizeof(Header)) {
-    return Mismatch("message header", message.size(),
-                    absl::StrCat("at least ", sizeof(Header), " bytes"));
+  constexpr size_t kFirst = Header::kFirstBytes;
+  if (message.size() < kFirst) {
+    return Mismatch("message header", message.size(), absl::StrCat("at least ", kFirst, " bytes"));
   }
-  std::memcpy(header, message.data(), sizeof(Header));
+  *header = {};
+  std::memcpy(header, message.data(), kFirst);
+  if (header->header_bytes > kFirst) {
+    std::memcpy(header, message.data(),
+                std::min({message.size(), size_t{header->header_bytes}, sizeof(Header)}));
+  }
   if (header->magic != wire::kMagic) {
     return absl::InvalidArgumentError(absl::StrCat("magic: got 0x",
                                                    absl::Hex(header->magic, absl::kZeroPad8),
@@ -102,8 +107,9 @@ absl::Status CheckFraming(const Header& header, size_t message_bytes, uint64_t p
     return absl::UnimplementedError(
         absl::StrCat("version: got ", header.version, ", expected ", wire::kVersion));
   }
-  if (header.header_bytes < sizeof(Header)) {
-    return Mismatch("header_bytes", header.header_bytes, absl::StrCat("at least ", sizeof(Header)));
+  if (header.header_bytes < Header::kFirstBytes) {
+    return Mismatch("header_bytes", header.header_bytes,
+                    absl::StrCat("at least ", Header::kFirstBytes));
   }
   const uint64_t stated = uint64_t{header.header_bytes} + header.meta_bytes;
   if (stated != message_bytes) {
@@ -115,6 +121,14 @@ absl::Status CheckFraming(const Header& header, size_t message_bytes, uint64_t p
                     absl::StrCat("the ", payload_bytes, " that arrived"));
   }
   return absl::OkStatus();
+}
+
+// Whether a header that is so long has a field that ends at `field_end`, where a flag says that it is
+// there.
+inline absl::Status CheckField(absl::string_view flag, uint16_t header_bytes, size_t field_end) {
+  if (header_bytes >= field_end) return absl::OkStatus();
+  return Mismatch("header_bytes", header_bytes,
+                  absl::StrCat("at least ", field_end, " with ", flag));
 }
 
 }  // namespace latentd

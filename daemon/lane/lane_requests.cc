@@ -271,6 +271,9 @@ void LaneImpl::Dispatch(LaneRequest& request) {
       return Stat(request);
     case Opcode::kEcho:
       return Echo(request);
+    case Opcode::kList:
+    case Opcode::kDrop:
+      return Finish(request, absl::UnimplementedError("not yet"));
     case Opcode::kHello:
     case Opcode::kPing:
       break;  // answered without admission

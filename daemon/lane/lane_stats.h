@@ -44,7 +44,7 @@ class LatencyHistogram {
   SingleWriterCounter sum_ns_;
 };
 
-inline constexpr int kOpcodeCount = 11;     // indexed by wire::Opcode
+inline constexpr int kOpcodeCount = 13;     // indexed by wire::Opcode
 inline constexpr int kErrorCodeCount = 24;  // see WireCodeIndex
 
 // Where a code is counted: canonical codes 0..16 at their own value, latentd's own from 17 on.

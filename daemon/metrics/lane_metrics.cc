@@ -86,7 +86,7 @@ constexpr LatencyMetric kLatencyMetrics[] = {
 constexpr wire::Opcode kOpcodes[] = {
     wire::Opcode::kHello, wire::Opcode::kPublish, wire::Opcode::kSeal,    wire::Opcode::kAttend,
     wire::Opcode::kFetch, wire::Opcode::kPin,     wire::Opcode::kRelease, wire::Opcode::kStat,
-    wire::Opcode::kPing,  wire::Opcode::kEcho};
+    wire::Opcode::kPing,  wire::Opcode::kEcho,    wire::Opcode::kList,    wire::Opcode::kDrop};
 
 MetricLabels LabelsOf(const Lane& lane) {
   return {{"lane", std::to_string(lane.options().index)}, {"device", lane.options().device}};
