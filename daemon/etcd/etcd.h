@@ -5,9 +5,10 @@
 // every callback runs on it, never inside the call that started it. Every call ends with its
 // callback, unless the object is destroyed first: then callbacks are dropped.
 //
-// Errors: UNAVAILABLE (no member answers), DEADLINE_EXCEEDED (no answer in time: what was asked for
-// may have happened), UNAUTHENTICATED and PERMISSION_DENIED naming the user, NOT_FOUND (no such
-// lease), OUT_OF_RANGE (compacted).
+// Errors: UNAVAILABLE (no member answers: nothing happened), DEADLINE_EXCEEDED (no answer in time,
+// or the connection broke before it: what was asked for may have happened), UNAUTHENTICATED and
+// PERMISSION_DENIED naming the user, NOT_FOUND (no such lease), OUT_OF_RANGE (compacted). Others are
+// etcd's refusal of what was asked for.
 #ifndef LATENTD_DAEMON_ETCD_ETCD_H_
 #define LATENTD_DAEMON_ETCD_ETCD_H_
 
