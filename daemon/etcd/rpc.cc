@@ -1,0 +1,54 @@
+#include "daemon/etcd/rpc.h"
+
+#include <chrono>
+#include <vector>
+
+#include "absl/strings/match.h"
+
+namespace latentd {
+
+// gRPC names the address of the connection that has the call, and the channel's target ("dns:...")
+// until then.
+bool Rpc::MaybeSent() const {
+  const std::string peer = context_.peer();
+  return absl::StartsWith(peer, "ipv4:") || absl::StartsWith(peer, "ipv6:");
+}
+
+RpcSet::~RpcSet() {
+  shared_->closed = true;
+  std::unique_lock<std::mutex> lock(shared_->mutex);
+  const std::vector<std::shared_ptr<Rpc>> out(shared_->out.begin(), shared_->out.end());
+  lock.unlock();
+  for (const auto& rpc : out) rpc->Cancel();
+  lock.lock();
+  shared_->all_left.wait(lock, [this] { return shared_->out.empty(); });
+}
+
+void RpcSet::Prepare(const RpcMetadata& metadata, grpc::ClientContext& context) {
+  // A member that has lost its leader refuses, instead of keeping the request or ending no watch.
+  context.AddMetadata("hasleader", "true");
+  if (!metadata.token.empty()) context.AddMetadata("token", metadata.token);
+  if (metadata.deadline != absl::InfiniteDuration()) {
+    context.set_deadline(std::chrono::system_clock::now() +
+                         absl::ToChronoMilliseconds(metadata.deadline));
+  }
+}
+
+void RpcSet::Shared::Enter(std::shared_ptr<Rpc> rpc) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  out.insert(std::move(rpc));
+}
+
+void RpcSet::Shared::Post(const std::shared_ptr<Shared>& self, std::function<void()> closure) {
+  loop->Post([self, closure = std::move(closure)] {
+    if (!self->closed) closure();
+  });
+}
+
+void RpcSet::Shared::Leave(const std::shared_ptr<Rpc>& rpc) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  out.erase(rpc);
+  if (out.empty()) all_left.notify_all();
+}
+
+}  // namespace latentd
