@@ -8,10 +8,14 @@
 #ifndef LATENTD_DAEMON_LANE_LANE_H_
 #define LATENTD_DAEMON_LANE_LANE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,10 +24,21 @@
 #include "daemon/lane/lane_stats.h"
 #include "daemon/session/session.h"
 #include "daemon/store/chunk_info.h"
+#include "daemon/store/record_range.h"
+#include "routing/ids.h"
 #include "routing/routing_table.h"
 #include "transport/worker.h"
 
 namespace latentd {
+
+// Records of a chunk that this node has fetched from another: to copy a slot that it joins, or to
+// repair a chunk.
+struct LocalRecords {
+  ChunkId chunk;
+  RecordRange range;
+  std::span<const std::byte> records;  // [layers][tokens][record], host memory, valid until `done`
+  Epoch placed{};                      // of the slot, in the table that the copy is made for
+};
 
 class Lane {
  public:
@@ -72,6 +87,41 @@ class Lane {
   // Lists chunks whose id starts with `hex_prefix`, at most `limit`.
   virtual void ListChunks(std::string hex_prefix, uint32_t limit,
                           std::function<void(ChunkListing)> done) = 0;
+
+  // What copies slots and repairs chunks asks of the lane. All of it is done in the order of the
+  // calls, a bounded number of bytes in each turn. `done` runs once, on the lane's thread; at once,
+  // with UNAVAILABLE, where the lane has stopped.
+  using Done = std::function<void(absl::Status)>;
+  // As PUBLISH from the slot's primary: the chunk belongs to the node. WRONG_EPOCH unless this lane
+  // holds or joins the slot as `placed` says; else as LatentStore::Publish.
+  virtual void PublishLocal(LocalRecords records, Done done) {
+    (void)records;
+    done(absl::UnimplementedError("PublishLocal"));
+  }
+  // As LatentStore::Seal; WRONG_EPOCH as above.
+  virtual void SealLocal(ChunkId chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
+                         Done done) {
+    (void)chunk, (void)tokens, (void)checksum, (void)placed;
+    done(absl::UnimplementedError("SealLocal"));
+  }
+  // Frees an open chunk that the slot's primary does not have any more. OK where there is none, or a
+  // sealed one, which stays.
+  virtual void DropLocal(ChunkId chunk, Epoch placed, Done done) {
+    (void)chunk, (void)placed;
+    done(absl::UnimplementedError("DropLocal"));
+  }
+  // Chunks of the slot after `after` (kNoChunk: from its start), at most `limit`, whoever holds it.
+  // Quarantined ones are among them only while they are being repaired.
+  virtual void ListSlot(Slot slot, ChunkId after, uint32_t limit,
+                        std::function<void(ChunkListing)> done) {
+    (void)slot, (void)after, (void)limit;
+    done({});
+  }
+  // One for each id; none where the chunk is not here.
+  virtual void StatLocal(std::vector<ChunkId> chunks,
+                         std::function<void(std::vector<std::optional<ChunkInfo>>)> done) {
+    done(std::vector<std::optional<ChunkInfo>>(chunks.size()));
+  }
 
   virtual const LaneStats& stats() const = 0;
   // Steady-clock time of the lane's last turn: the watchdog's evidence that it is alive. An idle

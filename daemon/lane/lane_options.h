@@ -14,6 +14,9 @@
 
 namespace latentd {
 
+class ReplicaSink;
+class ServingFence;
+
 enum class IdlePolicy { kPoll, kSleep, kAdaptive };
 
 // Bounds on what is in flight and on what one request may be. Beyond one of them:
@@ -63,6 +66,26 @@ struct LaneOptions {
 
   absl::Duration ping_after = absl::Seconds(1);  // a silent peer is asked ...
   absl::Duration dead_after = absl::Seconds(5);  // ... and given up
+
+  // Who gets to the slot's other nodes what this lane takes as its primary; null: nobody. It must
+  // outlive the lane.
+  ReplicaSink* replica_sink = nullptr;
+  // Requesters hear of a PUBLISH or SEAL once every node of the slot has it; false: once this one
+  // has.
+  bool acks_all = true;
+  absl::Duration forward_patience = absl::Seconds(5);  // for a node that does not take it
+
+  // While it is closed, nothing about chunks is answered; null: always open. It must outlive the
+  // lane.
+  const ServingFence* fence = nullptr;
+
+  // Chunks of a slot that has gone elsewhere are kept so long: it may come back.
+  absl::Duration slot_grace = absl::Seconds(2);
+
+  // Sealed chunks are read again and compared with their checksums at this rate while the lane has
+  // nothing else to do; 0: never.
+  uint64_t scrub_bytes_per_s = 0;
+  absl::Duration scrub_pass_every = absl::Minutes(10);  // at most so often each of them
 
   LaneLimits limits;
 };

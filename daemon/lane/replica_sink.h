@@ -2,8 +2,9 @@
 // holders, and those that join, get it too. The lane answers its requester once they have it (or at
 // once, where the configuration says that the primary's copy is enough).
 //
-// Thread rule: Forward is called on a lane's thread and must not block; `done` runs once, on any
-// thread, and must be short.
+// Thread rule: both are called on a lane's thread and must not block; `done` runs once, on any
+// thread, and must be short. It runs soon after the write's deadline at the latest, whatever
+// happens: a lane that stops waits for it, because the records are the lane's.
 #ifndef LATENTD_DAEMON_LANE_REPLICA_SINK_H_
 #define LATENTD_DAEMON_LANE_REPLICA_SINK_H_
 
@@ -15,7 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "daemon/store/latent_store.h"
+#include "daemon/store/record_range.h"
 #include "routing/ids.h"
 
 namespace latentd {
@@ -43,6 +44,17 @@ class ReplicaSink {
   // DEADLINE_EXCEEDED for one that does not answer, WRONG_EPOCH for one that goes by a newer table.
   // Writes of one chunk reach each node in the order of the calls.
   virtual void Forward(ReplicaWrite write, std::function<void(absl::Status)> done) = 0;
+
+  // A sealed chunk of this lane no longer has the bytes that it was sealed with. It answers DATA_LOSS
+  // there until it is published and sealed anew (Lane::PublishLocal, SealLocal), with the records of
+  // another holder.
+  virtual void OnQuarantined(uint32_t lane, const ChunkId& chunk, uint32_t tokens,
+                             uint64_t checksum) {
+    (void)lane;
+    (void)chunk;
+    (void)tokens;
+    (void)checksum;
+  }
 };
 
 }  // namespace latentd

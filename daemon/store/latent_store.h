@@ -34,6 +34,7 @@
 #include "daemon/store/chunk_info.h"
 #include "daemon/store/host_memory.h"
 #include "daemon/store/page_arena.h"
+#include "daemon/store/record_range.h"
 #include "kernels/mla.h"
 #include "kernels/record_memory.h"
 #include "routing/ids.h"
@@ -51,14 +52,6 @@ struct StoreOptions {
   uint32_t max_chunks = 1 << 20;
   uint64_t max_open_pages = std::numeric_limits<uint64_t>::max();  // of one session
   absl::Duration max_lease = absl::Minutes(10);
-};
-
-// Records [layers][tokens] of one chunk.
-struct RecordRange {
-  uint32_t first_layer = 0;
-  uint32_t layers = 0;
-  uint32_t first_token = 0;
-  uint32_t tokens = 0;
 };
 
 // A chunk that work in flight reads. `chunk` is for Unpin alone.
