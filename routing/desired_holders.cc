@@ -52,7 +52,7 @@ void AppendBest(Slot slot, const std::vector<Candidate>& candidates, size_t coun
 }  // namespace
 
 absl::StatusOr<DesiredHolders> DesiredHolders::Choose(std::span<const NodeInfo> nodes,
-                                                      uint32_t replicas) {
+                                                      uint32_t replicas, uint32_t block_slots) {
   if (replicas == 0 || replicas > kMaxReplicas) {
     return absl::InvalidArgumentError(
         absl::StrCat("replicas is ", replicas, ", not 1 to ", kMaxReplicas));
@@ -68,12 +68,12 @@ absl::StatusOr<DesiredHolders> DesiredHolders::Choose(std::span<const NodeInfo> 
   }
   const size_t per_slot = std::min<size_t>(replicas, eligible.size());
   std::vector<NodeIndex> holders;
-  holders.reserve(per_slot * kSlotCount);
+  holders.reserve(per_slot * (kSlotCount / block_slots));
   std::vector<std::pair<Bid, const Candidate*>> scratch;
-  for (uint32_t number = 0; number < kSlotCount; ++number) {
+  for (uint32_t number = 0; number < kSlotCount; number += block_slots) {
     AppendBest(Slot{static_cast<uint16_t>(number)}, eligible, per_slot, scratch, holders);
   }
-  return DesiredHolders(static_cast<uint32_t>(per_slot), std::move(holders));
+  return DesiredHolders(static_cast<uint32_t>(per_slot), block_slots, std::move(holders));
 }
 
 }  // namespace latentd

@@ -21,23 +21,29 @@ class DesiredHolders {
   // of non-zero capacity; only if there are none, the draining ones. The nodes' order does not
   // matter to the choice.
   //
+  // Blocks of `block_slots` consecutive slots have the same holders: one, but for simulations, to
+  // whom few blocks are cheap. REQUIRES: it divides kSlotCount.
+  //
   // INVALID_ARGUMENT: replicas is 0 or above kMaxReplicas, or there are more than kMaxNodes nodes.
   // FAILED_PRECONDITION: no node is eligible.
-  static absl::StatusOr<DesiredHolders> Choose(std::span<const NodeInfo> nodes, uint32_t replicas);
+  static absl::StatusOr<DesiredHolders> Choose(std::span<const NodeInfo> nodes, uint32_t replicas,
+                                               uint32_t block_slots = 1);
 
   // Indices into `nodes`, best first.
   std::span<const NodeIndex> Of(Slot slot) const {
-    return {holders_.data() + size_t{ToInt(slot)} * per_slot_, per_slot_};
+    return {holders_.data() + size_t{ToInt(slot) / block_slots_} * per_slot_, per_slot_};
   }
   // min(replicas, eligible nodes).
   uint32_t per_slot() const { return per_slot_; }
+  uint32_t block_slots() const { return block_slots_; }
 
  private:
-  DesiredHolders(uint32_t per_slot, std::vector<NodeIndex> holders)
-      : per_slot_(per_slot), holders_(std::move(holders)) {}
+  DesiredHolders(uint32_t per_slot, uint32_t block_slots, std::vector<NodeIndex> holders)
+      : per_slot_(per_slot), block_slots_(block_slots), holders_(std::move(holders)) {}
 
   uint32_t per_slot_;
-  std::vector<NodeIndex> holders_;  // [kSlotCount][per_slot_]
+  uint32_t block_slots_;
+  std::vector<NodeIndex> holders_;  // [kSlotCount / block_slots_][per_slot_]
 };
 
 }  // namespace latentd

@@ -5,8 +5,6 @@
 #include <span>
 #include <utility>
 
-#include "routing/desired_holders.h"
-
 namespace latentd {
 namespace {
 
@@ -107,22 +105,28 @@ class Placement {
 
 absl::StatusOr<std::shared_ptr<const RoutingTable>> NextTable(
     std::shared_ptr<const RoutingTable> previous, PlacementInput input) {
-  absl::StatusOr<DesiredHolders> desired = DesiredHolders::Choose(input.nodes, input.replicas);
-  if (!desired.ok()) return desired.status();
-  const Epoch epoch{previous == nullptr ? 1 : ToInt(previous->epoch()) + 1};
-  const Placement placement(previous.get(), input, *desired, epoch);
+  if (input.desired == nullptr) {
+    absl::StatusOr<DesiredHolders> desired = DesiredHolders::Choose(input.nodes, input.replicas);
+    if (!desired.ok()) return desired.status();
+    input.desired = std::make_shared<const DesiredHolders>(*std::move(desired));
+  }
+  const uint32_t block = input.desired->block_slots();
+  const Epoch epoch{
+      std::max(previous == nullptr ? 1 : ToInt(previous->epoch()) + 1, ToInt(input.least_epoch))};
+  const Placement placement(previous.get(), input, *input.desired, epoch);
   std::vector<SlotRange> ranges;
-  for (uint32_t number = 0; number < kSlotCount; ++number) {
+  for (uint32_t number = 0; number < kSlotCount; number += block) {
     SlotRange range = placement.Of(Slot{static_cast<uint16_t>(number)});
+    range.slots = block;
     if (!ranges.empty() && ranges.back().generation == range.generation &&
         ranges.back().placed == range.placed && ranges.back().holders == range.holders &&
         ranges.back().joining == range.joining) {
-      ++ranges.back().slots;
+      ranges.back().slots += block;
     } else {
       ranges.push_back(std::move(range));
     }
   }
-  if (previous != nullptr) {
+  if (previous != nullptr && previous->epoch() >= input.least_epoch) {
     RoutingTableParts before = previous->ToParts();
     if (before.nodes == input.nodes && before.ranges == ranges) return previous;
   }

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "routing/desired_holders.h"
 #include "routing/routing_table.h"
 
 namespace latentd {
@@ -35,10 +36,15 @@ struct PlacementInput {
   std::vector<NodeInfo> nodes;
   uint32_t replicas = 1;
   InSync in_sync;
+  // DesiredHolders::Choose(nodes, replicas), if the caller has it already; otherwise it is computed.
+  // Its blocks must be those of the tables before.
+  std::shared_ptr<const DesiredHolders> desired{};
+  // The table has no lower epoch than this: others may know one that `previous` does not count.
+  Epoch least_epoch{};
 };
 
 // The table that follows `previous` (null: there is none, and nobody holds anything yet), with the
-// next epoch, or `previous` itself if nothing would change. Nodes of kDown that are in
+// next epoch, or `previous` itself if nothing would change and its epoch is not too low. Nodes of kDown that are in
 // `input.nodes` stay in the table and hold nothing.
 //
 // INVALID_ARGUMENT: what DesiredHolders::Choose or RoutingTable::Create refuse.
