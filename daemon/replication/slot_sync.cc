@@ -1,0 +1,336 @@
+#include "daemon/replication/slot_sync.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace latentd {
+namespace {
+
+// Tokens in sum over the layers.
+uint64_t AllTokens(const ChunkState& chunk, uint32_t layers) {
+  if (chunk.layer_tokens.empty()) return uint64_t{chunk.tokens} * layers;
+  uint64_t sum = 0;
+  for (const uint32_t tokens : chunk.layer_tokens) sum += tokens;
+  return sum;
+}
+
+// The chunks of one slot among those sorted by id.
+std::vector<ChunkState> OfSlot(const std::vector<ChunkState>& sorted, Slot slot) {
+  const auto before = [](const ChunkState& chunk, Slot s) { return chunk.id.slot() < s; };
+  auto first = std::lower_bound(sorted.begin(), sorted.end(), slot, before);
+  auto last = first;
+  while (last != sorted.end() && last->id.slot() == slot) ++last;
+  return {first, last};
+}
+
+const ChunkState* FindIn(const std::vector<ChunkState>& chunks, const ChunkId& id) {
+  const auto found =
+      std::lower_bound(chunks.begin(), chunks.end(), id,
+                       [](const ChunkState& chunk, const ChunkId& i) { return chunk.id < i; });
+  return found == chunks.end() || found->id != id ? nullptr : &*found;
+}
+
+void SortById(std::vector<ChunkState>& chunks) {
+  std::sort(chunks.begin(), chunks.end(),
+            [](const ChunkState& a, const ChunkState& b) { return a.id < b.id; });
+}
+
+}  // namespace
+
+SlotSync::SlotSync(SlotSyncOptions options, const Layout& layout, Scheduler* scheduler,
+                   PeerChunks* peers, LocalChunks* local, Claim claim)
+    : options_(std::move(options)),
+      layers_(layout.layers),
+      scheduler_(scheduler),
+      peers_(peers),
+      local_(local),
+      claim_(std::move(claim)),
+      copier_(options_.copy, layout, scheduler, peers, local) {}
+
+SlotSync::~SlotSync() {
+  if (pump_timer_ != TimerId{}) scheduler_->Cancel(pump_timer_);
+}
+
+void SlotSync::SetTable(TablePtr table) {
+  table_ = std::move(table);
+  const auto self = table_->FindNode(options_.self);
+  waiting_.clear();
+  for (uint32_t s = 0; s < kSlotCount; ++s) {
+    const Slot slot{static_cast<uint16_t>(s)};
+    const auto known = slots_.find(slot);
+    if (!self.has_value() || !table_->Joins(*self, slot)) {
+      if (known == slots_.end()) continue;
+      StartOver(known->second);  // what is under way for it is of no use any more
+      slots_.erase(known);
+      continue;
+    }
+    Joining& joining = known == slots_.end() ? slots_[slot] : known->second;
+    if (joining.placed != table_->PlacedOf(slot)) {
+      StartOver(joining);
+      joining.placed = table_->PlacedOf(slot);
+      joining.failures = 0;
+      // Another generation: the slot has begun anew, empty.
+      if (joining.generation != table_->GenerationOf(slot)) joining.copied.clear();
+      joining.generation = table_->GenerationOf(slot);
+    }
+    joining.queued = false;
+    if (joining.phase == Phase::kWaiting) Enqueue(slot, joining);
+  }
+  PumpSoon();
+}
+
+void SlotSync::Repair(ChunkState chunk) {
+  if (table_ == nullptr) return;
+  ChunkCopy copy{.chunk = chunk, .sources = SourcesOf(chunk.id)};
+  if (copy.sources.empty()) return;
+  copier_.Start(std::move(copy), [this](const absl::Status& status) {
+    if (status.ok()) {
+      ++repaired_;
+    } else {
+      last_failure_ = status;
+    }
+  });
+}
+
+SlotSyncProgress SlotSync::progress() const {
+  return {.joining = static_cast<uint32_t>(slots_.size()),
+          .claimed = claimed_,
+          .copies = copier_.copies(),
+          .counts = copier_.counts(),
+          .lists = lists_,
+          .failed_lists = failed_lists_,
+          .repaired = repaired_,
+          .last_failure = last_failure_};
+}
+
+SlotSync::Joining* SlotSync::Find(const Asked& asked) {
+  const auto found = slots_.find(asked.slot);
+  if (found == slots_.end() || found->second.round != asked.round) return nullptr;
+  return &found->second;
+}
+
+void SlotSync::Enqueue(Slot slot, Joining& joining) {
+  if (std::exchange(joining.queued, true)) return;
+  waiting_[table_->node(table_->PrimaryOf(slot)).id].push_back(slot);
+}
+
+void SlotSync::StartOver(Joining& joining) {
+  for (const uint64_t copy : joining.copies) copier_.Cancel(copy);
+  joining.copies.clear();
+  joining.copies_left = 0;
+  joining.copied_any = false;
+  joining.failed = false;
+  if (joining.phase == Phase::kClaimed) --claimed_;
+  joining.phase = Phase::kWaiting;
+  joining.round = next_round_++;
+}
+
+void SlotSync::PumpSoon() {
+  if (pump_timer_ != TimerId{}) return;
+  pump_timer_ = scheduler_->After(absl::ZeroDuration(), [this] {
+    pump_timer_ = TimerId{};
+    Pump();
+  });
+}
+
+void SlotSync::Pump() {
+  while (!waiting_.empty() && lists_under_way_ < options_.lists &&
+         copier_.copies() < options_.max_copies) {
+    auto& [node, queue] = *waiting_.begin();
+    std::vector<Slot> slots;
+    while (!queue.empty() && slots.size() < options_.slots_per_list) {
+      slots.push_back(queue.front());
+      queue.pop_front();
+    }
+    const NodeId primary = node;
+    if (queue.empty()) waiting_.erase(waiting_.begin());
+    ListAt(primary, std::move(slots));
+  }
+}
+
+void SlotSync::ListAt(const NodeId& node, std::vector<Slot> slots) {
+  std::vector<SlotClaim> wanted;
+  std::vector<Asked> asked;
+  for (const Slot slot : slots) {
+    Joining& joining = slots_.at(slot);
+    joining.phase = Phase::kListing;
+    joining.queued = false;
+    wanted.push_back({slot, joining.placed});
+    asked.push_back({slot, joining.round});
+  }
+  ++lists_;
+  ++lists_under_way_;
+  peers_->List(node, std::move(wanted),
+               [this, alive = std::weak_ptr<int>(alive_), node,
+                asked = std::move(asked)](absl::StatusOr<std::vector<ChunkState>> listed) {
+                 if (!alive.expired()) Listed(node, asked, std::move(listed));
+               });
+}
+
+void SlotSync::Listed(const NodeId& node, const std::vector<Asked>& asked,
+                      absl::StatusOr<std::vector<ChunkState>> listed) {
+  if (!listed.ok()) {
+    --lists_under_way_;
+    ++failed_lists_;
+    const absl::Status status(
+        listed.status().code(),
+        absl::StrCat("list at ", node, ": ", std::string(listed.status().message())));
+    for (const Asked& a : asked) {
+      if (Joining* joining = Find(a); joining != nullptr) Fail(a.slot, *joining, status);
+    }
+    return Pump();
+  }
+  SortById(*listed);
+  std::vector<Slot> to_compare;
+  for (const Asked& a : asked) {
+    Joining* joining = Find(a);
+    if (joining == nullptr) continue;
+    if (OfSlot(*listed, a.slot).empty() && joining->copied.empty()) {
+      joining->phase = Phase::kCopying;
+      Settle(a.slot, *joining);
+    } else {
+      to_compare.push_back(a.slot);
+    }
+  }
+  FlushClaims();
+  if (to_compare.empty()) {
+    --lists_under_way_;
+    return Pump();
+  }
+  local_->List(std::move(to_compare),
+               [this, alive = std::weak_ptr<int>(alive_), asked,
+                there = *std::move(listed)](std::vector<ChunkState> here) mutable {
+                 if (alive.expired()) return;
+                 Compare(asked, std::move(there), std::move(here));
+                 --lists_under_way_;
+                 Pump();
+               });
+}
+
+void SlotSync::Compare(const std::vector<Asked>& asked, std::vector<ChunkState> there,
+                       std::vector<ChunkState> here) {
+  SortById(here);
+  for (const Asked& a : asked) {
+    Joining* joining = Find(a);
+    if (joining == nullptr || joining->phase != Phase::kListing) continue;
+    CopyMissing(a.slot, *joining, OfSlot(there, a.slot), OfSlot(here, a.slot));
+  }
+  FlushClaims();
+}
+
+void SlotSync::CopyMissing(Slot slot, Joining& joining, const std::vector<ChunkState>& there,
+                           const std::vector<ChunkState>& here) {
+  joining.phase = Phase::kCopying;
+  for (const ChunkState& chunk : there) {
+    const ChunkState* mine = FindIn(here, chunk.id);
+    const auto copied = joining.copied.find(chunk.id);
+    const bool was_copied = copied != joining.copied.end();
+    if (chunk.sealed) {
+      if (mine != nullptr && mine->sealed && mine->checksum == chunk.checksum &&
+          mine->tokens == chunk.tokens) {
+        continue;
+      }
+      if (mine == nullptr && was_copied && copied->second.sealed) continue;  // evicted since
+    } else {
+      if (mine != nullptr && mine->sealed) continue;  // a seal that the list was too early for
+      if (was_copied && copied->second.placed == joining.placed) continue;
+      if (AllTokens(chunk, layers_) == 0) continue;
+    }
+    CopyOne(slot, joining, chunk, mine == nullptr || mine->sealed ? 0 : mine->tokens);
+  }
+  for (const ChunkState& mine : here) {
+    const auto copied = joining.copied.find(mine.id);
+    if (mine.sealed || copied == joining.copied.end() || FindIn(there, mine.id) != nullptr) {
+      continue;
+    }
+    joining.copied.erase(copied);
+    local_->Drop(mine.id, [](const absl::Status&) {});
+  }
+  Settle(slot, joining);
+}
+
+void SlotSync::CopyOne(Slot slot, Joining& joining, const ChunkState& chunk, uint32_t tokens_here) {
+  ++joining.copies_left;
+  joining.copied_any = true;
+  ChunkCopy copy{.chunk = chunk, .tokens_here = tokens_here, .sources = SourcesOf(chunk.id)};
+  // Only the primary has all of an open chunk at once.
+  if (!chunk.sealed) copy.sources = {table_->node(table_->PrimaryOf(slot)).id};
+  const Asked asked{slot, joining.round};
+  joining.copies.push_back(copier_.Start(
+      std::move(copy),
+      [this, asked, chunk](const absl::Status& status) { CopyEnded(asked, chunk, status); }));
+}
+
+void SlotSync::CopyEnded(const Asked& asked, const ChunkState& chunk, const absl::Status& status) {
+  Joining* joining = Find(asked);
+  if (joining == nullptr) return;
+  --joining->copies_left;
+  if (status.ok()) {
+    joining->copied[chunk.id] = {chunk.sealed, joining->placed};
+  } else {
+    joining->failed = true;
+    last_failure_ = status;
+  }
+  Settle(asked.slot, *joining);
+  FlushClaims();
+  PumpSoon();
+}
+
+void SlotSync::Settle(Slot slot, Joining& joining) {
+  if (joining.copies_left > 0) return;
+  joining.copies.clear();
+  if (joining.failed) return Fail(slot, joining, last_failure_);
+  joining.failures = 0;
+  if (joining.copied_any) {
+    StartOver(joining);
+    Enqueue(slot, joining);
+    PumpSoon();
+    return;
+  }
+  joining.phase = Phase::kClaimed;
+  joining.copied = {};
+  ++claimed_;
+  claims_.push_back({slot, joining.placed});
+}
+
+void SlotSync::Fail(Slot slot, Joining& joining, const absl::Status& status) {
+  last_failure_ = status;
+  const uint32_t failures = joining.failures + 1;
+  StartOver(joining);
+  joining.failures = failures;
+  const Asked asked{slot, joining.round};
+  // Found waiting by a new table, it is listed at once.
+  scheduler_->After(RetryAfter(failures), [this, alive = std::weak_ptr<int>(alive_), asked] {
+    if (alive.expired()) return;
+    Joining* waiting = Find(asked);
+    if (waiting == nullptr || waiting->phase != Phase::kWaiting) return;
+    Enqueue(asked.slot, *waiting);
+    Pump();
+  });
+}
+
+void SlotSync::FlushClaims() {
+  if (claims_.empty()) return;
+  claim_(std::exchange(claims_, {}));
+}
+
+absl::Duration SlotSync::RetryAfter(uint32_t failures) const {
+  const absl::Duration delay =
+      options_.first_retry * static_cast<double>(uint64_t{1} << std::min(failures - 1, 20u));
+  return std::min(delay, options_.longest_retry);
+}
+
+std::vector<NodeId> SlotSync::SourcesOf(const ChunkId& chunk) const {
+  std::vector<NodeId> sources;
+  for (const NodeIndex index : table_->HoldersOf(chunk.slot())) {
+    if (table_->node(index).id != options_.self) sources.push_back(table_->node(index).id);
+  }
+  if (!sources.empty()) {
+    std::rotate(sources.begin(), sources.begin() + (chunk.lo % sources.size()), sources.end());
+  }
+  return sources;
+}
+
+}  // namespace latentd

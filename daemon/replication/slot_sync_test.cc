@@ -1,0 +1,311 @@
+#include "daemon/replication/slot_sync.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include <catch2/catch.hpp>
+
+#include "daemon/replication/fake_copies.h"
+#include "routing/placement.h"
+
+namespace latentd {
+namespace {
+
+Layout TestLayout() {
+  Layout layout;
+  layout.model = "test";
+  layout.layers = 4;
+  return layout;
+}
+
+NodeInfo MakeNode(int number) {
+  const std::string id = "node-" + std::to_string(number);
+  return {.id = id,
+          .control_address = id + ":7400",
+          .generation = Generation{1},
+          .capacity_bytes = 1 << 30};
+}
+
+// Node `nodes - 1` is the one that joins, and the one that synchronises.
+class Rig {
+ public:
+  explicit Rig(int nodes = 2, uint32_t replicas = 2, uint64_t seed = 1,
+               SlotSyncOptions options = {})
+      : replicas_(replicas), self_("node-" + std::to_string(nodes - 1)), random_(seed) {
+    for (int i = 0; i < nodes; ++i) nodes_.push_back(MakeNode(i));
+    cluster = std::make_unique<FakeCluster>(&scheduler, TestLayout(), self_, seed);
+    before_ = NextTable(nullptr, {{nodes_.begin(), nodes_.end() - 1}, replicas, Nobody}).value();
+    options.self = self_;
+    sync = std::make_unique<SlotSync>(options, TestLayout(), &scheduler, cluster.get(),
+                                      cluster.get(), [this](std::vector<SlotClaim> claims) {
+                                        for (const SlotClaim& claim : claims)
+                                          claimed[claim.slot] = claim.placed;
+                                      });
+  }
+
+  // A table in which the node joins; again: the same joins, placed by what has been claimed since.
+  void Join() {
+    const TablePtr previous = table == nullptr ? before_ : table;
+    table = NextTable(previous, {nodes_, replicas_,
+                                 [this](NodeIndex node, Slot slot, Epoch placed) {
+                                   const auto claim = claimed.find(slot);
+                                   return nodes_[node].id == self_ && claim != claimed.end() &&
+                                          claim->second == placed;
+                                 }})
+                .value();
+    cluster->table = table;
+    sync->SetTable(table);
+  }
+  // A node other than the one that joins is gone.
+  void Lose(int number) {
+    cluster->down.insert(nodes_[number].id);
+    nodes_.erase(nodes_.begin() + number);
+    Join();
+  }
+
+  std::vector<Slot> JoiningSlots() const {
+    std::vector<Slot> slots;
+    const NodeIndex self = *table->FindNode(self_);
+    for (uint32_t s = 0; s < kSlotCount; ++s) {
+      if (table->Joins(self, Slot{static_cast<uint16_t>(s)})) {
+        slots.push_back(Slot{static_cast<uint16_t>(s)});
+      }
+    }
+    return slots;
+  }
+
+  // A chunk on every holder of a random slot.
+  ChunkId Put(FakeChunk chunk) {
+    const ChunkId id{.hi = random_(), .lo = random_()};
+    PutAt(id, std::move(chunk));
+    return id;
+  }
+  void PutAt(const ChunkId& id, FakeChunk chunk) {
+    const RoutingTable& by = table == nullptr ? *before_ : *table;
+    for (const NodeIndex holder : by.HoldersOf(id.slot()))
+      cluster->stores[by.node(holder).id][id] = chunk;
+  }
+  static FakeChunk Sealed(uint32_t tokens, uint64_t checksum = 7) {
+    return {.sealed = true, .checksum = checksum, .layer_tokens = {tokens, tokens, tokens, tokens}};
+  }
+
+  FakeStore& here() { return cluster->stores[self_]; }
+  const std::string& self() const { return self_; }
+  // Everything joined is claimed, as it is placed now.
+  bool ClaimedAll() const {
+    for (const Slot slot : JoiningSlots()) {
+      const auto claim = claimed.find(slot);
+      if (claim == claimed.end() || claim->second != table->PlacedOf(slot)) return false;
+    }
+    return true;
+  }
+
+  FakeScheduler scheduler;
+  std::unique_ptr<FakeCluster> cluster;
+  std::unique_ptr<SlotSync> sync;
+  TablePtr table;
+  std::map<Slot, Epoch> claimed;
+
+ private:
+  static bool Nobody(NodeIndex, Slot, Epoch) { return false; }
+
+  const uint32_t replicas_;
+  const NodeId self_;
+  std::mt19937_64 random_;
+  std::vector<NodeInfo> nodes_;
+  TablePtr before_;
+};
+
+TEST_CASE("empty slots are claimed, many for one list") {
+  Rig rig;
+  rig.Join();
+  rig.scheduler.Run(absl::Seconds(10));
+  CHECK(rig.JoiningSlots().size() == kSlotCount);
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.cluster->lists <= kSlotCount / 256);
+  CHECK(rig.sync->progress().joining == kSlotCount);
+  CHECK(rig.sync->progress().claimed == kSlotCount);
+}
+
+TEST_CASE("a slot is claimed once its chunks are here, and not before") {
+  Rig rig;
+  const ChunkId sealed = rig.Put(Rig::Sealed(100));
+  const ChunkId open = rig.Put({.layer_tokens = {64, 64, 10, 0}});
+  rig.Join();
+  while (rig.scheduler.Step()) {
+    if (rig.claimed.contains(sealed.slot())) CHECK(rig.here()[sealed].sealed);
+    if (rig.claimed.contains(open.slot())) {
+      CHECK(rig.here()[open].layer_tokens == std::vector<uint32_t>{64, 64, 10, 0});
+    }
+  }
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.here()[sealed] == rig.cluster->stores["node-0"][sealed]);
+  CHECK(rig.here()[open] == rig.cluster->stores["node-0"][open]);
+  CHECK(rig.sync->progress().counts.chunks == 2);
+}
+
+TEST_CASE("what is here is not fetched again") {
+  Rig rig;
+  const ChunkId whole = rig.Put(Rig::Sealed(100));
+  const ChunkId half = rig.Put(Rig::Sealed(100));
+  rig.here()[whole] = Rig::Sealed(100);
+  rig.here()[half] = {.layer_tokens = {60, 60, 60, 60}};
+  rig.Join();
+  rig.scheduler.Run(absl::Seconds(10));
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.cluster->fetched_bytes == 4 * 40 * TestLayout().record_bytes());
+}
+
+TEST_CASE("copies are bounded in number and in rate") {
+  SlotSyncOptions options;
+  options.copy = {.parallel = 3, .bytes_per_second = 1'000'000, .range_bytes = 10'000};
+  Rig rig(2, 2, 5, options);
+  uint64_t bytes = 0;
+  for (int i = 0; i < 20; ++i) {
+    rig.Put(Rig::Sealed(50));
+    bytes += 4 * 50 * TestLayout().record_bytes();
+  }
+  rig.Join();
+  const absl::Time start = rig.scheduler.now();
+  absl::Time end = start;
+  while (rig.scheduler.Step()) {
+    end = rig.scheduler.now();
+    // A quarter of a second's worth may go at once, and one range may be owed.
+    const double allowed = 250'000 + 1e6 * absl::ToDoubleSeconds(end - start) + 3 * 10'000;
+    CHECK(static_cast<double>(rig.cluster->fetched_bytes) <= allowed);
+  }
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.cluster->fetched_bytes == bytes);
+  CHECK(rig.cluster->most_fetching == 3);
+  CHECK(absl::ToDoubleSeconds(end - start) > (static_cast<double>(bytes) - 250'000) / 1e6 - 0.1);
+}
+
+TEST_CASE("a source that dies gives way to another holder") {
+  SlotSyncOptions options;
+  options.copy.range_bytes = 5'000;
+  Rig rig(3, 3, 9, options);
+  for (int i = 0; i < 10; ++i) rig.Put(Rig::Sealed(50));
+  rig.Join();
+  while (rig.cluster->fetches < 20) REQUIRE(rig.scheduler.Step());
+  const uint64_t before = rig.cluster->fetched_bytes;
+  REQUIRE(before > 0);
+  rig.Lose(0);
+  rig.scheduler.Run(absl::Minutes(1));
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.here() == rig.cluster->stores["node-1"]);
+}
+
+TEST_CASE("a copy that has another checksum is dropped and taken from another holder") {
+  Rig rig(3, 3);
+  const ChunkId id = rig.Put(Rig::Sealed(100));
+  const NodeId first = id.lo % 2 == 0 ? "node-0" : "node-1";
+  rig.cluster->stores["node-0"][id].damaged = true;
+  rig.Join();
+  rig.scheduler.Run(absl::Minutes(1));
+  CHECK(rig.ClaimedAll());
+  CHECK_FALSE(rig.here()[id].damaged);
+  CHECK(rig.here()[id].sealed);
+}
+
+TEST_CASE("an open chunk that its primary gave up while it was copied is dropped") {
+  Rig rig;
+  const ChunkId id = rig.Put({.layer_tokens = {9, 9, 9, 9}});
+  rig.Join();
+  while (!rig.here().contains(id)) REQUIRE(rig.scheduler.Step());
+  rig.cluster->stores["node-0"].erase(id);
+  rig.scheduler.Run(absl::Seconds(10));
+  CHECK(rig.ClaimedAll());
+  CHECK_FALSE(rig.here().contains(id));
+}
+
+TEST_CASE("a cache too small for what it joins does not copy for ever") {
+  Rig rig;
+  rig.cluster->most_chunks = 5;
+  for (int i = 0; i < 20; ++i) rig.Put(Rig::Sealed(10));
+  rig.Join();
+  rig.scheduler.Run(absl::Minutes(1));
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.sync->progress().counts.chunks == 20);
+  CHECK(rig.here().size() == 5);
+}
+
+TEST_CASE("a slot that is placed otherwise starts again, and fetches nothing twice") {
+  Rig rig(3, 3);
+  for (int i = 0; i < 10; ++i) rig.Put(Rig::Sealed(10));
+  rig.Join();
+  rig.scheduler.Run(absl::Seconds(10));
+  REQUIRE(rig.ClaimedAll());
+  const uint64_t fetches = rig.cluster->fetches;
+  const auto earlier = rig.claimed;
+  rig.claimed.clear();  // the authority has not heard of them
+  rig.Lose(0);
+  rig.scheduler.Run(absl::Seconds(10));
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.cluster->fetches == fetches);
+  CHECK(rig.claimed != earlier);
+}
+
+TEST_CASE("slots that became its own are forgotten") {
+  Rig rig;
+  rig.Put(Rig::Sealed(10));
+  rig.Join();
+  rig.scheduler.Run(absl::Seconds(10));
+  rig.Join();
+  CHECK(rig.JoiningSlots().empty());
+  CHECK(rig.sync->progress().joining == 0);
+  CHECK(rig.sync->progress().claimed == 0);
+}
+
+TEST_CASE("a damaged chunk is fetched anew from another holder") {
+  Rig rig;
+  const ChunkId id = rig.Put(Rig::Sealed(10));
+  rig.Join();
+  rig.scheduler.Run(absl::Seconds(10));
+  rig.Join();
+  rig.here().erase(id);
+  rig.sync->Repair({.id = id, .sealed = true, .tokens = 10, .checksum = 7});
+  rig.scheduler.Run(absl::Seconds(10));
+  CHECK(rig.here()[id] == Rig::Sealed(10));
+  CHECK(rig.sync->progress().repaired == 1);
+}
+
+TEST_CASE("whatever fails on the way, everything is here in the end") {
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    CAPTURE(seed);
+    std::mt19937_64 random(seed);
+    SlotSyncOptions options;
+    options.slots_per_list = 1024;
+    options.copy = {.parallel = 1 + static_cast<uint32_t>(random() % 4),
+                    .bytes_per_second = random() % 2 * 4'000'000,
+                    .range_bytes = 2'000 + random() % 20'000};
+    Rig rig(3 + static_cast<int>(random() % 2), 2, seed, options);
+    rig.cluster->failures = static_cast<double>(random() % 3) * 0.1;
+    std::vector<ChunkId> ids;
+    for (int i = 0; i < 30; ++i) {
+      const auto tokens = static_cast<uint32_t>(1 + random() % 20);
+      ids.push_back(random() % 3 == 0 ? rig.Put({.layer_tokens = {tokens, tokens, 1, 0}})
+                                      : rig.Put(Rig::Sealed(tokens, random())));
+    }
+    rig.Join();
+    const int steps = static_cast<int>(random() % 300);
+    for (int i = 0; i < steps; ++i) rig.scheduler.Step();
+    rig.Lose(0);
+    rig.scheduler.Run(absl::Minutes(2));
+    REQUIRE(rig.ClaimedAll());
+    // What some holder of a slot still has, this node has too.
+    for (const ChunkId& id : ids) {
+      const auto index = *rig.table->FindNode(rig.self());
+      if (!rig.table->Joins(index, id.slot())) continue;
+      const FakeStore& primary =
+          rig.cluster->stores[rig.table->node(rig.table->PrimaryOf(id.slot())).id];
+      const auto there = primary.find(id);
+      if (there == primary.end()) continue;
+      REQUIRE(rig.here().contains(id));
+      CHECK(rig.here()[id] == there->second);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace latentd
