@@ -210,7 +210,7 @@ struct IdEntry {
 };
 static_assert(sizeof(IdEntry) == 16);
 
-// STAT's reply meta: one per id asked. LIST's: one per chunk.
+// STAT's reply meta: one per id asked.
 struct StatEntry {
   uint64_t chunk_hi;
   uint64_t chunk_lo;
@@ -224,7 +224,9 @@ static_assert(sizeof(StatEntry) == 40);
 
 // LIST: at most `limit` of the slot's chunks whose ids come after `after`, from the start for 0, 0.
 // Answered by a holder whose table says that the slot has been where it is since exactly `placed`.
-// The reply is as STAT's, in the order of ids, with kMore if that is not all.
+// The reply's meta: ListReplyBody, StatEntry[chunks] in the order of ids, and for each chunk that is
+// open uint32_t[layers], the tokens that have arrived in each layer from its start. kMore if that is
+// not all.
 struct ListBody {
   uint64_t placed;
   uint64_t after_hi;
@@ -233,6 +235,12 @@ struct ListBody {
   uint32_t limit;
 };
 static_assert(sizeof(ListBody) == 32);
+
+struct ListReplyBody {
+  uint32_t chunks;
+  uint32_t layers;  // of the layout
+};
+static_assert(sizeof(ListReplyBody) == 8);
 
 // DROP's body is one IdEntry.
 

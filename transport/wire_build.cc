@@ -141,10 +141,16 @@ void BuildStatReply(const wire::ReplyHeader& header, std::span<const wire::StatE
 }
 
 void BuildListReply(const wire::ReplyHeader& header, std::span<const wire::StatEntry> entries,
-                    bool more, MessageBytes* out) {
+                    uint32_t layers, std::span<const uint32_t> layer_tokens, bool more,
+                    MessageBytes* out) {
   wire::ReplyHeader flagged = header;
   flagged.flags = more ? wire::kMore : 0;
-  Builder(Opcode::kList, flagged, entries.size_bytes(), out).AppendArray(entries);
+  Builder builder(Opcode::kList, flagged,
+                  sizeof(wire::ListReplyBody) + entries.size_bytes() + layer_tokens.size_bytes(),
+                  out);
+  builder.Append(wire::ListReplyBody{static_cast<uint32_t>(entries.size()), layers});
+  builder.AppendArray(entries);
+  builder.AppendArray(layer_tokens);
 }
 
 void BuildPlainReply(Opcode opcode, const wire::ReplyHeader& header, MessageBytes* out) {

@@ -53,9 +53,10 @@ void BuildAttendReply(const wire::ReplyHeader& header, std::span<const wire::Mis
                       MessageBytes* out);
 void BuildStatReply(const wire::ReplyHeader& header, std::span<const wire::StatEntry> entries,
                     MessageBytes* out);
-// Sets kMore as `more` says.
+// Sets kMore as `more` says. `layer_tokens`: [open entries][layers].
 void BuildListReply(const wire::ReplyHeader& header, std::span<const wire::StatEntry> entries,
-                    bool more, MessageBytes* out);
+                    uint32_t layers, std::span<const uint32_t> layer_tokens, bool more,
+                    MessageBytes* out);
 // PUBLISH, SEAL, FETCH, PIN, RELEASE, DROP, PING, ECHO. A FETCH's checksum and its flag are the
 // caller's.
 void BuildPlainReply(wire::Opcode opcode, const wire::ReplyHeader& header, MessageBytes* out);

@@ -203,10 +203,13 @@ void AddReplies(Corpus* corpus) {
     BuildPlainReply(wire::Opcode::kFetch, header, out);
   });
   add("reply-list", 0, [](MessageBytes* out) {
-    const wire::StatEntry entry = {.chunk_hi = 1, .chunk_lo = 2, .present = 1};
-    BuildListReply(Reply(), {&entry, 1}, true, out);
+    const wire::StatEntry entries[2] = {{.chunk_hi = 1, .chunk_lo = 2, .present = 1, .sealed = 1},
+                                        {.chunk_hi = 1, .chunk_lo = 3, .present = 1}};
+    const uint32_t layer_tokens[3] = {64, 64, 10};
+    BuildListReply(Reply(), entries, 3, layer_tokens, true, out);
   });
-  add("reply-list-none", 0, [](MessageBytes* out) { BuildListReply(Reply(), {}, false, out); });
+  add("reply-list-none", 0,
+      [](MessageBytes* out) { BuildListReply(Reply(), {}, 3, {}, false, out); });
   add("reply-error", 0, [](MessageBytes* out) {
     BuildErrorReply(wire::Opcode::kAttend, Reply(),
                     WithRetryAfter(absl::ResourceExhaustedError("full"), absl::Milliseconds(2)),
@@ -296,6 +299,15 @@ void AddBadReplies(Corpus* corpus) {
   corpus->AddBadField("reply-attend-incomplete", "unflagged", offsetof(H, flags), uint16_t{0});
   corpus->AddBadField("reply-attend", "code-with-payload", offsetof(H, code), uint16_t{13});
   corpus->AddBadField("reply-fetch", "more", offsetof(H, flags), uint16_t{wire::kMore});
+  constexpr size_t kBody = sizeof(H);
+  using L = wire::ListReplyBody;
+  corpus->AddBadField("reply-list", "chunks", kBody + offsetof(L, chunks), uint32_t{3});
+  corpus->AddBadField("reply-list", "chunks-overflow", kBody + offsetof(L, chunks),
+                      uint32_t{0xffffffff});
+  corpus->AddBadField("reply-list", "layers", kBody + offsetof(L, layers), uint32_t{4});
+  corpus->AddBadField("reply-list", "no-layers", kBody + offsetof(L, layers), uint32_t{0});
+  corpus->AddBadField("reply-list", "layers-overflow", kBody + offsetof(L, layers),
+                      uint32_t{0xffffffff});
   corpus->AddBadPayload("reply-fetch", kRangeBytes - 1);
 }
 

@@ -109,6 +109,7 @@ struct StatReply {
 };
 struct ListReply {
   std::vector<wire::StatEntry> entries;
+  std::vector<std::vector<uint32_t>> layer_tokens;  // one for each entry: [layers] if it is open
   bool more = false;
 };
 // What a best-effort ATTEND left out; empty when nothing was.

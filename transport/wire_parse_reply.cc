@@ -44,6 +44,22 @@ absl::Status ReadEntries(WireReader& meta, const char* what, uint64_t most, Vect
   return meta.ReadArray(what, count, out);
 }
 
+absl::Status ParseList(WireReader& meta, const WireLimits& limits, ListReply* out) {
+  wire::ListReplyBody body{};
+  if (auto s = meta.Read("list reply", &body); !s.ok()) return s;
+  if (auto s = CheckCount("list.chunks", body.chunks, 0, limits.max_chunks); !s.ok()) return s;
+  if (auto s = meta.ReadArray("list entries", body.chunks, &out->entries); !s.ok()) return s;
+  // Without a layer an open chunk would take no bytes, and could have none.
+  if (auto s = CheckCount("list.layers", body.layers, 1, limits.layers); !s.ok()) return s;
+  out->layer_tokens.resize(out->entries.size());
+  for (size_t i = 0; i < out->entries.size(); ++i) {
+    if (out->entries[i].sealed != 0) continue;
+    auto& tokens = out->layer_tokens[i];
+    if (auto s = meta.ReadArray("list layers", body.layers, &tokens); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ParseReplyBody(WireReader& meta, const WireLimits& limits, ParsedReply* out) {
   switch (out->opcode()) {
     case Opcode::kHello:
@@ -58,7 +74,8 @@ absl::Status ParseReplyBody(WireReader& meta, const WireLimits& limits, ParsedRe
     case Opcode::kList: {
       auto& list = out->body.emplace<ListReply>();
       list.more = (out->header.flags & wire::kMore) != 0;
-      return ReadEntries(meta, "list entries", limits.max_chunks, &list.entries);
+      if (auto s = ParseList(meta, limits, &list); !s.ok()) return s;
+      return meta.ExpectEnd();
     }
     case Opcode::kAttend: {
       auto& attend = out->body.emplace<AttendReply>();

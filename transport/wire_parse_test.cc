@@ -215,7 +215,9 @@ TEST_CASE("an OK reply carries its opcode's body") {
   CHECK(std::get<AttendReply>(parse("reply-attend").body).missing.empty());
   CHECK(std::holds_alternative<PlainReply>(parse("reply-fetch").body));
   CHECK(parse("reply-fetch-checksum").header.payload_checksum == 11);
-  CHECK(std::get<ListReply>(parse("reply-list").body).entries.size() == 1);
+  CHECK(std::get<ListReply>(parse("reply-list").body).entries.size() == 2);
+  CHECK(std::get<ListReply>(parse("reply-list").body).layer_tokens ==
+        std::vector<std::vector<uint32_t>>{{}, {64, 64, 10}});
   CHECK(std::get<ListReply>(parse("reply-list").body).more);
   CHECK_FALSE(std::get<ListReply>(parse("reply-list-none").body).more);
   CHECK(parse("reply-fetch").status().ok());

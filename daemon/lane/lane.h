@@ -110,7 +110,7 @@ class Lane {
     (void)chunk, (void)placed;
     done(absl::UnimplementedError("DropLocal"));
   }
-  // Chunks of the slot after `after` (kNoChunk: from its start), at most `limit`, whoever holds it.
+  // Chunks of the slot (with their layer_tokens) after `after` (kNoChunk: from its start), at most `limit`, whoever holds it.
   // Quarantined ones are among them only while they are being repaired.
   virtual void ListSlot(Slot slot, ChunkId after, uint32_t limit,
                         std::function<void(ChunkListing)> done) {
