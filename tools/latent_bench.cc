@@ -77,8 +77,8 @@ void AddFlags(CLI::App& app, Flags* flags) {
   CLI::Option* endpoint = AddConnectionFlags(app, &flags->connection);
   app.option_defaults()->group(endpoint->get_group());
   app.add_option("--transports", flags->transports,
-                 "UCX transports, such as tcp; default: what UCX finds")
-      ->default_str("")
+                 "UCX transports, such as tcp; auto: what UCX finds")
+      ->default_str("auto")
       ->allow_extra_args(false)
       ->delimiter(',')
       ->type_name("NAME[,...]");
@@ -120,11 +120,17 @@ void AddFlags(CLI::App& app, Flags* flags) {
   AddLoadFlags(transport, flags);
 }
 
+// For the library, no names are what UCX finds.
+std::vector<std::string> TransportsOf(const Flags& flags) {
+  if (flags.transports == std::vector<std::string>{"auto"}) return {};
+  return flags.transports;
+}
+
 absl::StatusOr<std::unique_ptr<Client>> ConnectTo(const Flags& flags) {
   auto client = Client::Connect({.endpoints = flags.connection.endpoints,
                                  .client_name = "latent-bench",
                                  .tls = flags.connection.tls,
-                                 .transports = flags.transports,
+                                 .transports = TransportsOf(flags),
                                  .connect_timeout = absl::Seconds(flags.connection.timeout_s),
                                  .call_timeout = absl::Seconds(flags.connection.timeout_s),
                                  .spin = absl::Microseconds(flags.spin_us)});

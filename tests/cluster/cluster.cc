@@ -106,12 +106,13 @@ std::ostream& operator<<(std::ostream& out, const Accounting& a) {
 }
 
 Node::Node(std::string id, std::string endpoint, std::string config_path, std::string log_stem,
-           TlsFiles tls)
+           TlsFiles tls, std::vector<std::string> command)
     : id_(std::move(id)),
       endpoint_(std::move(endpoint)),
       config_path_(std::move(config_path)),
       log_stem_(std::move(log_stem)),
       tls_(std::move(tls)),
+      command_(std::move(command)),
       control_(endpoint_, tls_) {
   const std::lock_guard lock(Logs().mutex);
   Logs().logs.emplace_back(id_, log_stem_ + ".err");
@@ -119,8 +120,11 @@ Node::Node(std::string id, std::string endpoint, std::string config_path, std::s
 
 void Node::Start() {
   end_expected_ = false;
-  process_ = std::make_unique<Process>(
-      std::vector<std::string>{Runfile("daemon/latentd"), "--config", config_path_}, log_stem_);
+  std::vector<std::string> argv = command_;
+  for (const std::string& argument :
+       {Runfile("daemon/latentd"), std::string("--config"), config_path_})
+    argv.push_back(argument);
+  process_ = std::make_unique<Process>(argv, log_stem_);
 }
 
 void Node::WaitUntilReady(absl::Duration limit) {

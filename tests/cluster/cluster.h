@@ -65,8 +65,9 @@ std::ostream& operator<<(std::ostream& out, const Accounting& accounting);
 // One daemon and how to hurt it.
 class Node {
  public:
+  // `command`: what goes before the daemon's, to run it elsewhere.
   Node(std::string id, std::string endpoint, std::string config_path, std::string log_stem,
-       TlsFiles tls);
+       TlsFiles tls, std::vector<std::string> command = {});
 
   const std::string& id() const { return id_; }
   const std::string& endpoint() const { return endpoint_; }
@@ -103,6 +104,7 @@ class Node {
   std::string config_path_;
   std::string log_stem_;
   TlsFiles tls_;
+  std::vector<std::string> command_;
   Control control_;
   std::unique_ptr<Process> process_;
   bool end_expected_ = false;

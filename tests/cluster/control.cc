@@ -116,8 +116,8 @@ absl::Status Control::Close(uint64_t token_hi, uint64_t token_lo) {
       .status();
 }
 
-absl::StatusOr<v1::RoutingTable> Control::Table() {
-  return Ask<v1::RoutingTable>(kLimit, [&](auto* context, auto* response) {
+absl::StatusOr<v1::RoutingTable> Control::Table(absl::Duration limit) {
+  return Ask<v1::RoutingTable>(limit, [&](auto* context, auto* response) {
     return cluster_->GetTable(context, {}, response);
   });
 }

@@ -28,7 +28,7 @@ class Control {
   absl::StatusOr<v1::OpenResponse> Open(const v1::OpenRequest& request);
   absl::Status Renew(uint64_t token_hi, uint64_t token_lo);
   absl::Status Close(uint64_t token_hi, uint64_t token_lo);
-  absl::StatusOr<v1::RoutingTable> Table();
+  absl::StatusOr<v1::RoutingTable> Table(absl::Duration limit = absl::Seconds(5));
   // Whether grpc.health.v1 calls the whole server SERVING.
   bool Healthy(absl::Duration limit);
 
