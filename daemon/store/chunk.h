@@ -16,7 +16,7 @@
 
 namespace latentd {
 
-// A session that publishes an open chunk, and the pages of it that came with its records.
+// Who publishes an open chunk, and the pages of it that came with its records.
 struct ChunkPublisher {
   SessionToken session;
   uint32_t pages = 0;
@@ -28,12 +28,13 @@ struct ChunkLease {
 };
 
 // A chunk's life:
-//     open     records arrive; it belongs to the sessions that publish it and goes when the last of
-//              them ends
+//     open     records arrive; it belongs to those that publish it, sessions or the node, and goes when
+//              the last of them ends
 //     sealed   never changes; evictable while nothing pins or leases it
 //     dropped  out of the store's index, kept only until the last pin of work in flight is gone
 struct Chunk {
   ChunkId id;
+  uint64_t serial = 0;  // of all chunks that the store ever had
   bool sealed = false;
   bool dropped = false;
   uint32_t sealed_tokens = 0;

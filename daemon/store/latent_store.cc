@@ -123,6 +123,7 @@ absl::Status LatentStore::Seal(const ChunkId& id, uint32_t tokens, uint64_t chec
           " tokens: the record of layer ", l, ", token ", arrived.prefix(), " has not arrived"));
     }
   }
+  if (absl::Status s = CheckSealedBefore(id, tokens, checksum); !s.ok()) return s;
   if (chunk->checksum != checksum) {
     return absl::DataLossError(absl::StrCat(
         "chunk ", ToString(id), " has checksum ", absl::Hex(chunk->checksum, absl::kZeroPad16),
@@ -131,6 +132,7 @@ absl::Status LatentStore::Seal(const ChunkId& id, uint32_t tokens, uint64_t chec
   ForgetPublishers(*chunk);
   chunk->sealed = true;
   chunk->sealed_tokens = tokens;
+  quarantined_.erase(id);
   --open_;
   chunk->last_use = now;
   Reclassify(*chunk);
@@ -143,6 +145,7 @@ absl::StatusOr<ChunkPin> LatentStore::PinForAttend(const ChunkId& id, uint32_t l
     return absl::OutOfRangeError(
         absl::StrCat("layer ", layer, "; the layout has ", options_.layout.layers));
   }
+  if (absl::Status s = CheckIntact(id); !s.ok()) return s;
   Chunk* chunk = Find(id);
   if (chunk == nullptr) {
     return absl::NotFoundError(absl::StrCat("chunk ", ToString(id), " is not here"));
@@ -175,6 +178,7 @@ void LatentStore::Unpin(const ChunkPin& pin, absl::Time now) {
 absl::StatusOr<uint64_t> LatentStore::FetchBytes(const ChunkId& id,
                                                  const RecordRange& range) const {
   if (absl::Status s = CheckRange(id, range); !s.ok()) return s;
+  if (absl::Status s = CheckIntact(id); !s.ok()) return s;
   const Chunk* chunk = Find(id);
   if (chunk == nullptr) {
     return absl::NotFoundError(absl::StrCat("chunk ", ToString(id), " is not here"));
@@ -242,7 +246,11 @@ StoreCounts LatentStore::counts() const {
           .chunks_dropped = dropped_.size(),
           .evicted_chunks = evicted_,
           .discarded_chunks = discarded_,
-          .published_bytes = published_bytes_};
+          .published_bytes = published_bytes_,
+          .released_chunks = released_,
+          .chunks_quarantined = quarantined_.size(),
+          .corrupt_chunks = corrupt_,
+          .scrubbed_bytes = scrubbed_bytes_};
 }
 
 }  // namespace latentd

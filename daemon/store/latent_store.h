@@ -23,6 +23,7 @@
 #include <tuple>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -43,6 +44,10 @@
 namespace latentd {
 
 struct Chunk;
+
+// The node itself, as a publisher: of chunks that came from other nodes. It never ends, and no share
+// of the cache bounds it. No session has this token.
+inline constexpr SessionToken kNodeSession{};
 
 struct StoreOptions {
   Layout layout;
@@ -70,8 +75,19 @@ struct StoreCounts {
   uint64_t evicted_chunks = 0;    // ever
   uint64_t discarded_chunks = 0;  // ever: open ones whose sessions ended
   uint64_t published_bytes = 0;   // ever
+  uint64_t released_chunks = 0;   // ever: their slots went elsewhere, or their primary gave them up
+  uint64_t chunks_quarantined = 0;
+  uint64_t corrupt_chunks = 0;  // ever
+  uint64_t scrubbed_bytes = 0;  // ever
 
   friend bool operator==(const StoreCounts&, const StoreCounts&) = default;
+};
+
+// What one step of Scrub did.
+struct ScrubStep {
+  uint64_t bytes = 0;                // read and hashed
+  std::optional<ChunkInfo> corrupt;  // what it was when it was sealed; it is quarantined now
+  bool end_of_pass = false;          // nothing is left that this pass has not read
 };
 
 class LatentStore {
@@ -88,7 +104,7 @@ class LatentStore {
   LatentStore(const LatentStore&) = delete;
   LatentStore& operator=(const LatentStore&) = delete;
 
-  // Stores records [layers][tokens][record]. Records that are there already must come with the same
+  // Stores records [layers][tokens][record], published by `session`, or by kNodeSession. Records that are there already must come with the same
   // bytes. All or nothing:
   //
   //  * INVALID_ARGUMENT: an empty range, a payload of another size, a record that is not finite
@@ -132,8 +148,8 @@ class LatentStore {
   // Ends a lease. False when there was none.
   bool Release(const ChunkId& id, const SessionToken& session, absl::Time now);
   void ExpireLeases(absl::Time now);
-  // Ends a session's leases and drops the open chunks that only it published.
-  void EndSession(const SessionToken& session, absl::Time now);
+  // Ends a session's leases and drops the open chunks that only it published; says which.
+  std::vector<ChunkId> EndSession(const SessionToken& session, absl::Time now);
   // Whether the session has leases or open chunks here.
   bool HoldsAnything(const SessionToken& session) const { return sessions_.contains(session); }
 
@@ -143,6 +159,28 @@ class LatentStore {
   // it lists; `total` only comes with no digits.
   ChunkListing List(std::string_view hex_prefix, uint32_t limit, absl::Time now) const;
   StoreCounts counts() const;
+
+  // Slots, as they come and go with routing tables.
+  //
+  // Chunks of the slot after `after`, at most `limit`, with their layer_tokens. Quarantined ones are
+  // left out, or listed as they were sealed, with no pages: whoever copies the slot must miss them.
+  ChunkListing ListSlot(Slot slot, const ChunkId& after, uint32_t limit, bool quarantined,
+                        absl::Time now) const;
+  // Drops at most `most` of the slot's chunks, but for those with leases; true once none is left.
+  bool DropSlot(Slot slot, uint32_t most);
+  // Drops the slot's open chunks.
+  void DropOpenOfSlot(Slot slot);
+  // Makes the slot's open chunks the node's, whoever published them: they no longer end with those.
+  void AdoptOpenOfSlot(Slot slot);
+  // Drops an open chunk. False when there is none.
+  bool DropOpen(const ChunkId& id);
+  // Open chunks that are the node's alone and that nobody has used since `unused_since`.
+  std::vector<ChunkId> Orphans(absl::Time unused_since) const;
+
+  // Reads on through the sealed chunks, about `most_bytes`, and compares each with its checksum. One
+  // that differs is quarantined: taken out, and answered DATA_LOSS by PinForAttend, FetchBytes,
+  // CheckLease and Lease until it has been published and sealed anew. INTERNAL: the device.
+  absl::StatusOr<ScrubStep> Scrub(uint64_t most_bytes, absl::Time now);
 
   CacheView view() const;
   PageArena& arena() { return *arena_; }
@@ -156,6 +194,18 @@ class LatentStore {
     absl::flat_hash_set<ChunkId> publishing;
     absl::flat_hash_set<ChunkId> leases;
     uint64_t open_pages = 0;  // that its records brought to open chunks
+  };
+  struct Quarantined {
+    uint32_t tokens = 0;
+    uint64_t checksum = 0;
+  };
+  // How far the scrub is: `sum` is of the records before (layer, token) of that chunk.
+  struct ScrubPlace {
+    ChunkId id{};         // this one, or the last one that is done
+    uint64_t serial = 0;  // of the chunk; 0: between chunks
+    uint32_t layer = 0;
+    uint32_t token = 0;
+    uint64_t sum = 0;
   };
   struct NewPiece {
     uint32_t layer = 0;
@@ -197,7 +247,24 @@ class LatentStore {
   void Drop(Chunk& chunk);
   void FreePages(Chunk& chunk);
 
+  // latent_store_slot.cc
+  template <typename Do>
+  void ForOpenOfSlot(Slot slot, Do&& what);
+
+  // latent_store_scrub.cc
+  // The next sealed chunk after scrub_.id; null when there is none, or when many chunks that are
+  // not sealed come first (scrub_ stands behind them then, and `end` stays false).
+  Chunk* NextToScrub(bool& end);
+  absl::StatusOr<uint64_t> ScrubRun(const Chunk& chunk, uint64_t most_bytes);
+  void Quarantine(Chunk& chunk);
+  // DATA_LOSS for what is quarantined.
+  absl::Status CheckIntact(const ChunkId& id) const;
+  // ALREADY_EXISTS for what is quarantined and was sealed otherwise.
+  absl::Status CheckSealedBefore(const ChunkId& id, uint32_t tokens, uint64_t checksum) const;
+
   // latent_store_lease.cc
+  // Makes what was the node's the session's, which goes on publishing it.
+  void TakeOver(Chunk& chunk, const SessionToken& session);
   // Makes the session one of an open chunk's publishers, answerable for `pages` more of its pages.
   void Charge(Chunk& chunk, const SessionToken& session, uint32_t pages);
   void ForgetPublishers(Chunk& chunk);
@@ -229,6 +296,14 @@ class LatentStore {
   uint64_t evicted_ = 0;
   uint64_t discarded_ = 0;
   uint64_t published_bytes_ = 0;
+  uint64_t released_ = 0;
+  uint64_t corrupt_ = 0;
+  uint64_t scrubbed_bytes_ = 0;
+  uint64_t next_serial_ = 1;
+
+  absl::btree_map<ChunkId, Quarantined> quarantined_;
+  ScrubPlace scrub_;
+  std::vector<std::byte> scrub_buffer_;  // where the records are a device's
 
   // Scratch of Publish and Fetch, kept so that they allocate nothing in the steady state.
   std::vector<ArrivedTokens::Piece> pieces_;

@@ -79,6 +79,10 @@ absl::Status LatentStore::CheckInvariants() const {
     if (absl::Status s = CheckPages(*chunk, *arena_, owned); !s.ok()) return s;
     if (!chunk->dropped || chunk->pins == 0) return Broken(chunk->id, "is kept for nobody");
   }
+  for (const auto& [id, was] : quarantined_) {
+    const Chunk* chunk = Find(id);
+    if (chunk != nullptr && chunk->sealed) return Broken(id, "is sealed and quarantined");
+  }
   uint64_t used = 0;
   for (const bool page : owned) used += page;
   for (const auto& [session, holdings] : sessions_) {

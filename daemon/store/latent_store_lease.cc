@@ -16,6 +16,7 @@ absl::Status LatentStore::CheckLease(const ChunkId& id, const SessionToken& sess
         absl::StrCat("a lease of ", absl::FormatDuration(ttl), "; the longest is ",
                      absl::FormatDuration(options_.max_lease), ": renew it before it ends"));
   }
+  if (absl::Status s = CheckIntact(id); !s.ok()) return s;
   const Chunk* chunk = Find(id);
   if (chunk == nullptr) {
     return absl::NotFoundError(absl::StrCat("chunk ", ToString(id), " is not here"));
@@ -71,9 +72,10 @@ void LatentStore::ExpireLeases(absl::Time now) {
   }
 }
 
-void LatentStore::EndSession(const SessionToken& session, absl::Time now) {
+std::vector<ChunkId> LatentStore::EndSession(const SessionToken& session, absl::Time now) {
+  std::vector<ChunkId> dropped;
   const auto it = sessions_.find(session);
-  if (it == sessions_.end()) return;
+  if (it == sessions_.end()) return dropped;
   const Holdings holdings = std::move(it->second);
   sessions_.erase(it);
   // The holdings are gone from the index, the chunks' own lists follow.
@@ -90,10 +92,27 @@ void LatentStore::EndSession(const SessionToken& session, absl::Time now) {
     }
     Drop(chunk);
     ++discarded_;
+    dropped.push_back(id);
   }
+  return dropped;
+}
+
+void LatentStore::TakeOver(Chunk& chunk, const SessionToken& session) {
+  const auto node =
+      std::find_if(chunk.publishers.begin(), chunk.publishers.end(),
+                   [&](const ChunkPublisher& p) { return p.session == kNodeSession; });
+  if (node == chunk.publishers.end()) return;
+  const uint32_t pages = node->pages;
+  chunk.publishers.erase(node);
+  Holdings& holdings = sessions_[kNodeSession];
+  holdings.publishing.erase(chunk.id);
+  holdings.open_pages -= pages;
+  EraseIfEmpty(kNodeSession);
+  Charge(chunk, session, pages);
 }
 
 void LatentStore::Charge(Chunk& chunk, const SessionToken& session, uint32_t pages) {
+  if (session != kNodeSession) TakeOver(chunk, session);
   auto own = std::find_if(chunk.publishers.begin(), chunk.publishers.end(),
                           [&](const ChunkPublisher& p) { return p.session == session; });
   if (own == chunk.publishers.end()) {

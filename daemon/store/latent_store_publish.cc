@@ -152,6 +152,7 @@ uint32_t LatentStore::MissingPages(const Chunk* chunk, const RecordRange& range)
 
 // An open chunk is never evicted, so that without a bound one session could take the whole cache.
 absl::Status LatentStore::CheckShare(const SessionToken& session, uint32_t pages) const {
+  if (session == kNodeSession) return absl::OkStatus();
   const auto it = sessions_.find(session);
   const uint64_t has = it == sessions_.end() ? 0 : it->second.open_pages;
   if (pages == 0 || has + pages <= options_.max_open_pages) return absl::OkStatus();
@@ -165,6 +166,7 @@ Chunk& LatentStore::AddChunk(const ChunkId& id) {
   auto owned = std::make_unique<Chunk>();
   Chunk& chunk = *owned;
   chunk.id = id;
+  chunk.serial = next_serial_++;
   chunk.layers.resize(options_.layout.layers);
   chunk.place = others_.insert(others_.end(), &chunk);
   chunks_.emplace(id, std::move(owned));
