@@ -31,6 +31,7 @@ struct ControlOptions {
   std::vector<std::string> endpoints;  // to begin with; any daemon will do
   TlsFiles tls;
   std::string client_name;
+  std::string peer_node;                           // the daemon that asks; empty for a frontend
   std::string worker_address;                      // the client's own
   LayoutHash expected_layout{};                    // 0: whatever the first daemon has
   std::optional<Layout> layout;                    // the same in full, once it is known
@@ -67,6 +68,8 @@ class ControlPlane {
   // Any thread. `node` does not hold what the table gives it: asks for the table that it goes by.
   // HolderAsked tells, whatever came of it.
   virtual void AskHolder(NodeId node) = 0;
+  // Any thread. `node` does not answer: tables are followed elsewhere, if they were there.
+  virtual void SuspectHolder(NodeId node) = 0;
 };
 
 }  // namespace latentd

@@ -18,6 +18,7 @@ absl::Duration RenewalPeriod(absl::Duration ttl) { return ttl / 3; }
 v1::OpenRequest MakeOpenRequest(const ControlOptions& options) {
   v1::OpenRequest request;
   request.set_client_name(options.client_name);
+  request.set_peer_node(options.peer_node);
   request.set_worker_address(options.worker_address);
   request.set_layout_hash(ToInt(options.expected_layout));
   if (options.layout) *request.mutable_layout() = ToProto(*options.layout);

@@ -2,6 +2,7 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <thread>
 
@@ -239,6 +240,23 @@ TEST_CASE("too many sessions are refused by the limit's name") {
   const grpc::Status status = world.Open(world.GoodRequest(), &response);
   CHECK(status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED);
   CHECK(status.error_message().find("data.limits.sessions") != std::string::npos);
+}
+
+TEST_CASE("nodes of the table have sessions beyond the limit, others are told to come again") {
+  const World world(true, {.max_sessions = 1});
+  v1::OpenResponse response;
+  REQUIRE(world.Open(world.GoodRequest(), &response).ok());
+  v1::OpenRequest request = world.GoodRequest();
+  request.set_peer_node("node-x");
+  const grpc::Status unknown = world.Open(request, &response);
+  CHECK(unknown.error_code() == grpc::StatusCode::UNAVAILABLE);
+  CHECK(unknown.error_message().find("node-x") != std::string::npos);
+  request.set_peer_node("node-a");
+  REQUIRE(world.Open(request, &response).ok());
+  const auto sessions = world.lane0.sessions();
+  CHECK(std::count_if(sessions.begin(), sessions.end(), [](const SessionGrant& session) {
+          return session.peer_node == "node-a";
+        }) == 1);
 }
 
 TEST_CASE("without a table, sessions and tables are unavailable and the node says who it is") {

@@ -1,6 +1,7 @@
 #include "daemon/services/session_service.h"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,6 +39,11 @@ void FillLimits(const std::vector<Lane*>& lanes, v1::Limits& to) {
   to.set_publish_bytes_per_request(
       std::min(limits.payload_bytes_per_request, limits.publish_bytes_per_request));
   to.set_max_lease_ms(absl::ToInt64Milliseconds(options.max_lease));
+}
+
+bool IsIn(const v1::RoutingTable& table, std::string_view node) {
+  return std::any_of(table.nodes().begin(), table.nodes().end(),
+                     [&](const v1::Node& known) { return known.id() == node; });
 }
 
 void FillLane(const Lane& lane, v1::Lane& to) {
@@ -94,14 +100,25 @@ grpc::Status SessionService::OpenOrRefuse(const std::string& peer, const v1::Ope
     return ToGrpc(
         absl::UnavailableError(absl::StrCat("node \"", facts_->id, "\" has no routing table yet")));
   }
+  if (!request.peer_node().empty() && !IsIn(*table, request.peer_node())) {
+    // Its table may be newer than this node's: it will ask again.
+    return ToGrpc(absl::UnavailableError(absl::StrCat("node \"", facts_->id,
+                                                      "\" knows of no node \"", request.peer_node(),
+                                                      "\" as of epoch ", table->epoch())));
+  }
   const std::string name = request.client_name().empty() ? peer : request.client_name();
-  absl::StatusOr<SessionGrant> grant = sessions_->Open(name, request.worker_address());
+  absl::StatusOr<SessionGrant> grant =
+      sessions_->Open(name, request.worker_address(), absl::Seconds(5), request.peer_node());
   if (!grant.ok()) {
     LogWarn("session refused",
             {{"client", name}, {"peer", peer}, {"reason", std::string(grant.status().message())}});
     return ToGrpc(grant.status());
   }
-  LogInfo("session opened", {{"client", name}, {"peer", peer}, {"tenant", grant->tenant}});
+  if (request.peer_node().empty()) {
+    LogInfo("session opened", {{"client", name}, {"peer", peer}, {"tenant", grant->tenant}});
+  } else {
+    LogInfo("session of a node opened", {{"node", request.peer_node()}, {"peer", peer}});
+  }
 
   response.set_token_hi(grant->token.hi);
   response.set_token_lo(grant->token.lo);

@@ -75,13 +75,14 @@ SessionRegistry::~SessionRegistry() {
 
 absl::StatusOr<SessionGrant> SessionRegistry::Open(std::string client_name,
                                                    std::string worker_address,
-                                                   absl::Duration patience) {
+                                                   absl::Duration patience, std::string peer_node) {
   absl::StatusOr<SessionToken> token = DrawToken();
   if (!token.ok()) return token.status();
   SessionGrant grant{.token = *token,
                      .client_name = std::move(client_name),
                      .tenant = kDefaultTenant,
-                     .worker_address = std::move(worker_address)};
+                     .worker_address = std::move(worker_address),
+                     .peer_node = std::move(peer_node)};
 
   const auto acknowledgements = std::make_shared<Acknowledgements>(lanes_.size());
   {

@@ -48,10 +48,11 @@ class SessionRegistry {
 
   absl::Duration ttl() const { return rules_.ttl; }
 
-  // Returns once every lane knows the session. RESOURCE_EXHAUSTED: too many sessions. UNAVAILABLE:
+  // `peer_node`: the node whose session it is. Returns once every lane knows the session. RESOURCE_EXHAUSTED: too many sessions. UNAVAILABLE:
   // shutting down, or a lane did not answer within `patience`.
   absl::StatusOr<SessionGrant> Open(std::string client_name, std::string worker_address,
-                                    absl::Duration patience = absl::Seconds(5));
+                                    absl::Duration patience = absl::Seconds(5),
+                                    std::string peer_node = {});
   // NOT_FOUND: the session is over.
   absl::Status Renew(const SessionToken& token);
   absl::Status Close(const SessionToken& token);

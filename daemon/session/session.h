@@ -28,6 +28,7 @@ struct SessionGrant {
   std::string client_name;  // for logs
   std::string tenant;
   std::string worker_address;  // the client's UCX worker
+  std::string peer_node{};     // the node that copies chunks by it; empty: a frontend's
 };
 
 }  // namespace latentd

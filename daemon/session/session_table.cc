@@ -8,7 +8,9 @@
 namespace latentd {
 
 absl::Status SessionTable::Add(SessionGrant grant, absl::Time now) {
-  if (sessions_.size() >= rules_.max_sessions) {
+  if (!grant.peer_node.empty()) {
+    ++of_nodes_;
+  } else if (sessions_.size() - of_nodes_ >= rules_.max_sessions) {
     return absl::ResourceExhaustedError(
         absl::StrCat("sessions: all ", rules_.max_sessions, " (data.limits.sessions) are in use"));
   }
@@ -32,6 +34,7 @@ std::optional<SessionGrant> SessionTable::Remove(const SessionToken& token) {
   if (it == sessions_.end()) return std::nullopt;
   SessionGrant grant = std::move(it->second.grant);
   sessions_.erase(it);
+  if (!grant.peer_node.empty()) --of_nodes_;
   return grant;
 }
 
@@ -39,6 +42,7 @@ std::vector<SessionGrant> SessionTable::Expire(absl::Time now) {
   std::vector<SessionGrant> over;
   absl::erase_if(sessions_, [&](auto& entry) {
     if (entry.second.expires > now) return false;
+    if (!entry.second.grant.peer_node.empty()) --of_nodes_;
     over.push_back(std::move(entry.second.grant));
     return true;
   });

@@ -36,7 +36,8 @@ class SessionTable {
   const SessionRules& rules() const { return rules_; }
   size_t size() const { return sessions_.size(); }
 
-  // RESOURCE_EXHAUSTED naming the limit. REQUIRES: the token is not in the table.
+  // RESOURCE_EXHAUSTED naming the limit, which is one of frontends: nodes have sessions beyond it.
+  // REQUIRES: the token is not in the table.
   absl::Status Add(SessionGrant grant, absl::Time now);
   // NOT_FOUND if the session is over, be it only by now.
   absl::Status Renew(const SessionToken& token, absl::Time now);
@@ -57,6 +58,7 @@ class SessionTable {
 
   SessionRules rules_;
   absl::flat_hash_map<SessionToken, Entry> sessions_;
+  size_t of_nodes_ = 0;
 };
 
 }  // namespace latentd

@@ -29,6 +29,20 @@ TEST_CASE("a session lives for its ttl and not a moment longer") {
   CHECK(table.NextExpiry() == absl::InfiniteFuture());
 }
 
+TEST_CASE("sessions of nodes do not count among those of frontends") {
+  SessionTable table = TableOf(1);
+  SessionGrant node = Grant(kSecond);
+  node.peer_node = "node-b";
+  REQUIRE(table.Add(node, kStart).ok());
+  REQUIRE(table.Add(Grant(kFirst), kStart).ok());
+  CHECK(absl::IsResourceExhausted(table.Add(Grant({3, 3}), kStart)));
+  REQUIRE(table.Remove(kSecond).has_value());
+  CHECK(absl::IsResourceExhausted(table.Add(Grant({3, 3}), kStart)));
+  REQUIRE(table.Add(node, kStart).ok());
+  CHECK(table.Expire(kStart + absl::Seconds(30)).size() == 2);
+  CHECK(table.Add(Grant(kFirst), kStart).ok());
+}
+
 TEST_CASE("renewing gives a session a whole ttl from then on") {
   SessionTable table = TableOf(4);
   REQUIRE(table.Add(Grant(kFirst), kStart).ok());
