@@ -46,6 +46,13 @@ EtcdVerdict Unanswered(bool sent) {
 
 }  // namespace
 
+bool WasNotSent(const grpc::Status& status) {
+  // Said while a connection is looked for, and never of one that broke.
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE &&
+         (status.error_message().starts_with("failed to connect to all addresses") ||
+          status.error_message().starts_with("DNS resolution failed"));
+}
+
 EtcdError JudgeEtcdError(const grpc::Status& status, bool sent) {
   if (const KnownError* known = FindKnown(status.error_message())) {
     return {known->verdict, known->code};

@@ -25,6 +25,10 @@ struct EtcdError {
   absl::StatusCode code = absl::StatusCode::kUnknown;
 };
 
+// Whether it is gRPC's word that there was no connection to send a request on. If not, the other side
+// may have seen it.
+bool WasNotSent(const grpc::Status& status);
+
 // `sent`: whether the request may have reached the member. REQUIRES: status is not OK.
 EtcdError JudgeEtcdError(const grpc::Status& status, bool sent);
 

@@ -50,6 +50,16 @@ TEST_CASE("what was not sent was not done") {
         EtcdVerdict::kNextMember);
 }
 
+TEST_CASE("only gRPC's own word means that a request was not sent") {
+  using grpc::StatusCode;
+  CHECK(
+      WasNotSent({StatusCode::UNAVAILABLE,
+                  "failed to connect to all addresses; last error: UNKNOWN: Connection refused"}));
+  CHECK(WasNotSent({StatusCode::UNAVAILABLE, "DNS resolution failed for nowhere:1"}));
+  CHECK_FALSE(WasNotSent({StatusCode::UNAVAILABLE, "Socket closed"}));
+  CHECK_FALSE(WasNotSent({StatusCode::DEADLINE_EXCEEDED, "Deadline Exceeded"}));
+}
+
 TEST_CASE("whatever else etcd refuses is the caller's to know") {
   const EtcdError large =
       Judge(grpc::StatusCode::INVALID_ARGUMENT, "etcdserver: request is too large");

@@ -70,6 +70,7 @@ EtcdMembers::EtcdMembers(const EtcdOptions& options) {
     const auto channel =
         grpc::CreateCustomChannel(absl::StrCat("dns:///", endpoint), credentials, Arguments());
     members_.push_back({.endpoint = endpoint,
+                        .channel = channel,
                         .kv = etcdserverpb::KV::NewStub(channel),
                         .lease = etcdserverpb::Lease::NewStub(channel),
                         .watch = etcdserverpb::Watch::NewStub(channel),

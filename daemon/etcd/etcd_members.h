@@ -4,7 +4,7 @@
 #ifndef LATENTD_DAEMON_ETCD_ETCD_MEMBERS_H_
 #define LATENTD_DAEMON_ETCD_ETCD_MEMBERS_H_
 
-#include <grpcpp/security/credentials.h>
+#include <grpcpp/channel.h>
 
 #include <cstddef>
 #include <memory>
@@ -19,6 +19,7 @@ namespace latentd {
 
 struct EtcdMember {
   std::string endpoint;
+  std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<etcdserverpb::KV::Stub> kv;
   std::unique_ptr<etcdserverpb::Lease::Stub> lease;
   std::unique_ptr<etcdserverpb::Watch::Stub> watch;

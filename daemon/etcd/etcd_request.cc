@@ -37,6 +37,7 @@ void EtcdRequest::Try() {
   if (left <= absl::ZeroDuration()) return GiveUp();
   ++step_;
   rpc_ = nullptr;
+  sent_ = false;
   member_ = connection_.members->current();
   // Each member that was not tried in this round gets its share of the time.
   const size_t members = connection_.members->size();
@@ -48,18 +49,42 @@ void EtcdRequest::Try() {
                                        const grpc::Status& status, const std::string& token) {
     const auto self = weak.lock();
     if (self == nullptr || self->step_ != step) return;
-    status.ok() ? self->SendTo(self->member_, token) : self->HearOf(status, /*sent=*/false);
+    if (!status.ok()) return self->HearOf(status, /*sent=*/false);
+    self->token_ = token;
+    self->CheckConnection();
   });
 }
 
-void EtcdRequest::SendTo(size_t member, const std::string& token) {
-  token_ = token;
-  const RpcMetadata metadata{.token = token, .deadline = deadline_ - connection_.loop->now()};
-  rpc_ = what_.send((*connection_.members)[member], metadata,
+// gRPC does not tell of a call without an answer whether it waits for a connection or was sent. What
+// must not be done twice depends on it: that is sent only where something harmless was answered.
+void EtcdRequest::CheckConnection() {
+  const EtcdMember& member = (*connection_.members)[member_];
+  if (what_.repeatable || member.channel->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY) {
+    return Send();
+  }
+  etcdserverpb::RangeRequest request;
+  request.set_key(std::string(1, '\0'));
+  request.set_serializable(true);
+  rpc_ = connection_.rpcs->Unary<etcdserverpb::RangeResponse>(
+      {.token = token_}, std::move(request),
+      [stub = member.kv.get()](auto... call) { stub->async()->Range(std::move(call)...); },
+      [weak = weak_from_this(), step = step_](const grpc::Status& status,
+                                              etcdserverpb::RangeResponse&) {
+        const auto self = weak.lock();
+        if (self == nullptr || self->step_ != step) return;
+        const bool answered =
+            status.ok() || JudgeEtcdError(status, /*sent=*/true).verdict == EtcdVerdict::kFinal;
+        answered ? self->Send() : self->HearOf(status, /*sent=*/false);
+      });
+}
+
+void EtcdRequest::Send() {
+  sent_ = true;
+  rpc_ = what_.send((*connection_.members)[member_], {.token = token_},
                     [weak = weak_from_this(), step = step_](const grpc::Status& status) {
                       const auto self = weak.lock();
                       if (self == nullptr || self->step_ != step) return;
-                      self->HearOf(status, self->rpc_->MaybeSent());
+                      self->HearOf(status, !WasNotSent(status));
                     });
 }
 
@@ -92,13 +117,16 @@ void EtcdRequest::HearOf(const grpc::Status& status, bool sent) {
 }
 
 void EtcdRequest::TimeIsOver() {
-  const bool sent = rpc_ != nullptr && rpc_->MaybeSent();
   const absl::Duration left = deadline_ - connection_.loop->now();
-  if (sent && !what_.repeatable && left > absl::ZeroDuration()) {
+  if (sent_ && !what_.repeatable && left > absl::ZeroDuration()) {
     // Nobody else may be asked: it has the rest of the time.
     timer_ = connection_.loop->After(left, IfStill(&EtcdRequest::TimeIsOver));
     return;
   }
+  // One that may be repeated can still be waiting for a connection.
+  const bool sent =
+      sent_ && (!what_.repeatable || (*connection_.members)[member_].channel->GetState(
+                                         /*try_to_connect=*/false) == GRPC_CHANNEL_READY);
   maybe_done_ = maybe_done_ || sent;
   if (rpc_ != nullptr) rpc_->Cancel();
   TryNext(sent ? "no answer in time" : "not reached in time");

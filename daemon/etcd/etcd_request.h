@@ -41,13 +41,14 @@ class EtcdRequest : public std::enable_shared_from_this<EtcdRequest> {
  public:
   using End = std::function<void(const grpc::Status&)>;
   // Sends it to a member; `end` once, later.
-  using Send = std::function<std::shared_ptr<Rpc>(const EtcdMember&, const RpcMetadata&, End end)>;
+  using Sender =
+      std::function<std::shared_ptr<Rpc>(const EtcdMember&, const RpcMetadata&, End end)>;
 
   struct What {
     std::string name;         // for people: "list of '/a/'"
     bool repeatable = false;  // doing it twice is as good as once
     absl::Duration timeout;
-    Send send;
+    Sender send;
     std::function<void(absl::Status)> done;
   };
 
@@ -58,7 +59,8 @@ class EtcdRequest : public std::enable_shared_from_this<EtcdRequest> {
 
  private:
   void Try();
-  void SendTo(size_t member, const std::string& token);
+  void CheckConnection();
+  void Send();
   void HearOf(const grpc::Status& status, bool sent);
   void TimeIsOver();
   void TryNext(const std::string& problem);
@@ -76,7 +78,8 @@ class EtcdRequest : public std::enable_shared_from_this<EtcdRequest> {
   uint32_t tries_ = 0;
   size_t member_ = 0;
   std::string token_;
-  std::shared_ptr<Rpc> rpc_;  // that of this try, once it is sent
+  std::shared_ptr<Rpc> rpc_;  // of this try
+  bool sent_ = false;         // rpc_ is the request itself
   TimerId timer_{};
   bool renewed_token_ = false;
   bool maybe_done_ = false;

@@ -3,16 +3,7 @@
 #include <chrono>
 #include <vector>
 
-#include "absl/strings/match.h"
-
 namespace latentd {
-
-// gRPC names the address of the connection that has the call, and the channel's target ("dns:...")
-// until then.
-bool Rpc::MaybeSent() const {
-  const std::string peer = context_.peer();
-  return absl::StartsWith(peer, "ipv4:") || absl::StartsWith(peer, "ipv6:");
-}
 
 RpcSet::~RpcSet() {
   shared_->closed = true;

@@ -34,8 +34,6 @@ class Rpc {
 
   // Ends it soon, if it has not ended.
   virtual void Cancel() { context_.TryCancel(); }
-  // Whether it was given to a connection. If not, the other side has not seen it.
-  bool MaybeSent() const;
 
  protected:
   grpc::ClientContext context_;
