@@ -88,6 +88,37 @@ TEST_CASE("etcd is refused in so many words") {
         "membership.peers with backend static\n");
 }
 
+TEST_CASE("what etcd needs is complete") {
+  CHECK(FaultsWith("membership: { user: u }\n") ==
+        "f:4:21: membership.user: needs membership.password_file\n");
+  CHECK(FaultsWith("membership: { password_file: p }\n") ==
+        "f:4:30: membership.password_file: needs membership.user\n");
+  CHECK(FaultsWith("membership: { tls: { ca: a, key: k } }\n") ==
+        "f:4:34: membership.tls.key: needs membership.tls.cert\n");
+  CHECK(FaultsWith("membership: { tls: { cert: a, key: k } }\n") ==
+        "f:4:20: membership.tls.ca is missing\n");
+  CHECK(FaultsWith("membership: { user: u, password_file: p, tls: { ca: a, cert: c, key: k }, "
+                   "endpoints: [\"e:1\", \"f:1\"] }\n") == "");
+  CHECK(FaultsWith("membership: { endpoints: [\"e:1\", \"f:1\", \"e:1\"] }\n") ==
+        "f:4:41: membership.endpoints[2]: 'e:1' is membership.endpoints[0] already\n");
+  const std::string bare =
+      FaultsWith("membership: { backend: etcd, peers: [{ id: a, control: \"h:1\" }] }\n");
+  INFO(bare);
+  CHECK(bare.find("membership.endpoints: is needed with backend etcd\n") != std::string::npos);
+  CHECK(bare.find("membership.peers: is for backend static; etcd knows the nodes\n") !=
+        std::string::npos);
+}
+
+TEST_CASE("etcd's addresses and the lease are within their bounds") {
+  CHECK(FaultsWith("membership: { endpoints: [\"http://10.0.0.9:2379\"] }\n") ==
+        "f:4:27: membership.endpoints[0]: 'http://10.0.0.9:2379' is not an address such as "
+        "10.0.0.1:7400 or [::1]:7400\n");
+  CHECK(FaultsWith("membership: { lease: 1s }\n") == "");
+  CHECK(FaultsWith("membership: { lease: 60s }\n") == "");
+  CHECK(FaultsWith("membership: { lease: 999ms }\n") != "");
+  CHECK(FaultsWith("membership: { lease: 61s }\n") != "");
+}
+
 TEST_CASE("peers hold this node, under its own address") {
   CHECK(FaultsWith("membership: { peers: [{ id: a, control: \"10.0.0.1:7400\" }] }\n") == "");
   CHECK(FaultsWith("membership: { peers: [{ id: b, control: \"10.0.0.1:7400\" }] }\n") ==

@@ -139,13 +139,26 @@ struct PeerConfig {
   friend bool operator==(const PeerConfig&, const PeerConfig&) = default;
 };
 
+// Towards etcd.
+struct EtcdTlsConfig {
+  std::string ca_path;    // PEM: authorities that its servers' certificates must come from
+  std::string cert_path;  // PEM: this node's, for an etcd that asks for one; with key_path or empty
+  std::string key_path;
+
+  friend bool operator==(const EtcdTlsConfig&, const EtcdTlsConfig&) = default;
+};
+
 struct MembershipConfig {
   MembershipBackend backend = MembershipBackend::kStatic;
   std::vector<PeerConfig> peers;  // static: every node, this one too; empty: this node is alone
   uint64_t epoch = 1;  // static: of the table that the peers make; grows with each change
-  std::vector<std::string> endpoints;
+  // Of etcd.
+  std::vector<std::string> endpoints;  // "host:port"
   std::string cluster = "default";
   uint64_t lease_ms = 3000;
+  std::string user;  // with password_path, or both empty
+  std::string password_path;
+  std::optional<EtcdTlsConfig> tls;  // none: plaintext
 
   friend bool operator==(const MembershipConfig&, const MembershipConfig&) = default;
 };

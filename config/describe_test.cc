@@ -42,6 +42,9 @@ membership:
   endpoints: ["e:1", "[::1]:2"]
   cluster: "007"
   lease: 2500ms
+  user: "true"
+  password_file: "p #1"
+  tls: { ca: a.pem, cert: b.pem, key: c.pem }
 replicas: 2
 store: { high_watermark: 0.123456789, low_watermark: 0.1, lease_default: 1m }
 session: { ttl: 101ms }

@@ -61,6 +61,11 @@ record: fp8
 membership:
   peers: [{ id: n1, control: "10.0.0.1:7000", capacity: 1GiB }, { id: n2, control: "10.0.0.2:7000", capacity: 2GiB }]
   epoch: 5
+  endpoints: ["e1:2379", "[::1]:2379"]
+  lease: 10s
+  user: u
+  password_file: p
+  tls: { ca: ca.pem }
 replicas: 2
 store: { high_watermark: 0.8, low_watermark: 0.5, lease_default: 5m }
 session: { ttl: 10s }
@@ -87,6 +92,13 @@ log: { level: debug, format: json }
   REQUIRE(config.membership.peers.size() == 2);
   CHECK(config.membership.peers[1].capacity_bytes == 2 * kGiB);
   CHECK(config.membership.epoch == 5);
+  CHECK(config.membership.endpoints == std::vector<std::string>{"e1:2379", "[::1]:2379"});
+  CHECK(config.membership.lease_ms == 10'000);
+  CHECK(config.membership.user == "u");
+  CHECK(config.membership.password_path == "p");
+  REQUIRE(config.membership.tls.has_value());
+  CHECK(config.membership.tls->ca_path == "ca.pem");
+  CHECK(config.membership.tls->key_path.empty());
   CHECK(config.store.lease_default_ms == 300'000);
   CHECK(config.drain.timeout_ms == 0);
   CHECK(config.metrics.listen.empty());

@@ -9,7 +9,8 @@ namespace latentd {
 namespace {
 
 constexpr uint64_t kMaxBytes = 1024 * 1024 * kGiB;
-constexpr uint64_t kHourMs = 3'600'000;
+constexpr uint64_t kMinuteMs = 60'000;
+constexpr uint64_t kHourMs = 60 * kMinuteMs;
 constexpr uint64_t kWeekMs = 7 * 24 * kHourMs;
 constexpr size_t kMaxLanes = 64;
 constexpr uint64_t kMaxCpus = 4096;
@@ -255,6 +256,26 @@ Schema<PeerConfig> PeerSchema() {
   return schema;
 }
 
+// A text that is not written where it is empty.
+template <typename C>
+Key<C> OptionalTextKey(std::string name, std::string C::*member, std::string doc) {
+  Key<C> key = ScalarKey(std::move(name), member, TextCodec(), std::move(doc));
+  key.is_set = [member](const C& source) { return !(source.*member).empty(); };
+  return key;
+}
+
+Schema<EtcdTlsConfig> EtcdTlsSchema() {
+  using C = EtcdTlsConfig;
+  return {
+      ScalarKey("ca", &C::ca_path, TextCodec(),
+                "PEM file of the authorities whose certificates etcd's servers may show.",
+                Presence::kRequired),
+      OptionalTextKey("cert", &C::cert_path,
+                      "PEM file of the certificate that this node shows etcd, if it asks for one."),
+      OptionalTextKey("key", &C::key_path, "PEM file of that certificate's private key."),
+  };
+}
+
 Schema<MembershipConfig> MembershipSchema() {
   using C = MembershipConfig;
   return {
@@ -270,12 +291,19 @@ Schema<MembershipConfig> MembershipSchema() {
                 "with every change of peers, capacities or replicas, so that clients tell the old "
                 "routing table from the new one."),
       ScalarListKey("endpoints", &C::endpoints, HostPortCodec(PortZero::kRefused), 64,
-                    "For etcd: addresses of its servers."),
+                    "For etcd: addresses of its servers, without http:// before them."),
       ScalarKey("cluster", &C::cluster, TextCodec(),
                 "For etcd: name that keeps this cluster's keys apart from those of others."),
       ScalarKey("lease", &C::lease_ms,
-                DurationCodec(DurationUnit::kMillisecond, BareNumber::kRefused, 1000, kHourMs),
-                "For etcd: how long a node that has gone silent keeps its slots."),
+                DurationCodec(DurationUnit::kMillisecond, BareNumber::kRefused, 1000, kMinuteMs),
+                "For etcd: how long a node that has gone silent keeps its slots; 1s to 60s."),
+      OptionalTextKey("user", &C::user,
+                      "For etcd with authentication: this node's user, with password_file."),
+      OptionalTextKey("password_file", &C::password_path,
+                      "For etcd with authentication: file whose first line is the user's "
+                      "password."),
+      OptionalMapKey("tls", &C::tls, EtcdTlsSchema(),
+                     "For etcd: TLS towards its servers. Without it, in plaintext."),
   };
 }
 
