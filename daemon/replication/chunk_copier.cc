@@ -120,7 +120,7 @@ void ChunkCopier::Fetched(uint64_t id, size_t slice, size_t source,
   }
   Job& job = found->second;
   if (records.ok() && job.failed.ok()) {
-    local_->Publish(job.slices[slice].range, *std::move(records),
+    local_->Publish(job.slices[slice].range, job.copy.placed, *std::move(records),
                     [this, alive = std::weak_ptr<int>(alive_), id, slice](absl::Status status) {
                       if (!alive.expired()) Stored(id, slice, status);
                     });
@@ -175,12 +175,12 @@ void ChunkCopier::Settle(uint64_t id, Job& job) {
   if (!job.failed.ok()) {
     if (!IsOtherChunk(job.failed)) return End(id, job.failed);
     job.sealing = true;
-    return DropThen(job.copy.chunk.id, [this, id, status = job.failed] { End(id, status); });
+    return DropThen(job.copy, [this, id, status = job.failed] { End(id, status); });
   }
   if (!job.to_do.empty()) return;
   if (!job.copy.chunk.sealed) return End(id, absl::OkStatus());
   job.sealing = true;
-  local_->Seal(job.copy.chunk.id, job.copy.chunk.tokens, job.copy.chunk.checksum,
+  local_->Seal(job.copy.chunk.id, job.copy.chunk.tokens, job.copy.chunk.checksum, job.copy.placed,
                [this, alive = std::weak_ptr<int>(alive_), id](absl::Status status) {
                  if (!alive.expired()) Sealed(id, status);
                });
@@ -196,7 +196,7 @@ void ChunkCopier::Sealed(uint64_t id, const absl::Status& status) {
   if (!IsOtherChunk(status)) return End(id, status);
   job.source = (job.source + 1) % job.copy.sources.size();
   const bool again = ++job.failed_seals < job.copy.sources.size();
-  DropThen(job.copy.chunk.id, [this, id, status, again] {
+  DropThen(job.copy, [this, id, status, again] {
     if (again) {
       Restart(id);
     } else {
@@ -205,10 +205,11 @@ void ChunkCopier::Sealed(uint64_t id, const absl::Status& status) {
   });
 }
 
-void ChunkCopier::DropThen(const ChunkId& chunk, std::function<void()> then) {
-  local_->Drop(chunk, [alive = std::weak_ptr<int>(alive_), then = std::move(then)](absl::Status) {
-    if (!alive.expired()) then();
-  });
+void ChunkCopier::DropThen(const ChunkCopy& copy, std::function<void()> then) {
+  local_->Drop(copy.chunk.id, copy.placed,
+               [alive = std::weak_ptr<int>(alive_), then = std::move(then)](absl::Status) {
+                 if (!alive.expired()) then();
+               });
 }
 
 void ChunkCopier::Restart(uint64_t id) {

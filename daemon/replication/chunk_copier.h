@@ -45,6 +45,7 @@ struct CopyCounts {
 
 struct ChunkCopy {
   ChunkState chunk;             // as it is there
+  Epoch placed{};               // of its slot
   uint32_t tokens_here = 0;     // the first ones, which need not be fetched
   std::vector<NodeId> sources;  // in the order to try; at least one
 };
@@ -93,7 +94,7 @@ class ChunkCopier {
   static bool NextSource(Job& job, size_t failed_source);
   void Settle(uint64_t id, Job& job);
   void Sealed(uint64_t id, const absl::Status& status);
-  void DropThen(const ChunkId& chunk, std::function<void()> then);
+  void DropThen(const ChunkCopy& copy, std::function<void()> then);
   void Restart(uint64_t id);
   void End(uint64_t id, absl::Status status);
 

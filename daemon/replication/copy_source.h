@@ -52,7 +52,8 @@ class PeerChunks {
   virtual void Fetch(const NodeId& node, const ChunkRange& range, FetchDone done) = 0;
 };
 
-// This node's store, whatever lane a chunk belongs to.
+// This node's store, whatever lane a chunk belongs to. Writes are refused with WRONG_EPOCH unless
+// this node holds or joins the chunk's slot as it is `placed`.
 class LocalChunks {
  public:
   virtual ~LocalChunks() = default;
@@ -62,10 +63,11 @@ class LocalChunks {
 
   virtual void List(std::vector<Slot> slots, ListDone done) = 0;
   // Errors are LatentStore's.
-  virtual void Publish(const ChunkRange& range, CopiedRecords records, Done done) = 0;
-  virtual void Seal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, Done done) = 0;
-  // OK if there is no such chunk.
-  virtual void Drop(const ChunkId& chunk, Done done) = 0;
+  virtual void Publish(const ChunkRange& range, Epoch placed, CopiedRecords records, Done done) = 0;
+  virtual void Seal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
+                    Done done) = 0;
+  // Of an open chunk; OK if there is none, or a sealed one, which stays.
+  virtual void Drop(const ChunkId& chunk, Epoch placed, Done done) = 0;
 };
 
 }  // namespace latentd

@@ -120,7 +120,7 @@ class FakeCluster final : public PeerChunks, public LocalChunks {
     });
   }
 
-  void Publish(const ChunkRange& range, CopiedRecords records, Done done) override {
+  void Publish(const ChunkRange& range, Epoch, CopiedRecords records, Done done) override {
     Later([this, range, records, done = std::move(done)] {
       FakeStore& store = stores[self_];
       FakeChunk& chunk = store[range.chunk];
@@ -134,7 +134,7 @@ class FakeCluster final : public PeerChunks, public LocalChunks {
     });
   }
 
-  void Seal(const ChunkId& id, uint32_t tokens, uint64_t checksum, Done done) override {
+  void Seal(const ChunkId& id, uint32_t tokens, uint64_t checksum, Epoch, Done done) override {
     Later([this, id, tokens, checksum, done = std::move(done)] {
       const auto found = stores[self_].find(id);
       if (found == stores[self_].end()) return done(absl::NotFoundError("no such chunk"));
@@ -147,7 +147,7 @@ class FakeCluster final : public PeerChunks, public LocalChunks {
     });
   }
 
-  void Drop(const ChunkId& id, Done done) override {
+  void Drop(const ChunkId& id, Epoch, Done done) override {
     Later([this, id, done = std::move(done)] {
       stores[self_].erase(id);
       done(absl::OkStatus());

@@ -83,7 +83,8 @@ void SlotSync::SetTable(TablePtr table) {
 
 void SlotSync::Repair(ChunkState chunk) {
   if (table_ == nullptr) return;
-  ChunkCopy copy{.chunk = chunk, .sources = SourcesOf(chunk.id)};
+  ChunkCopy copy{
+      .chunk = chunk, .placed = table_->PlacedOf(chunk.id.slot()), .sources = SourcesOf(chunk.id)};
   if (copy.sources.empty()) return;
   copier_.Start(std::move(copy), [this](const absl::Status& status) {
     if (status.ok()) {
@@ -246,7 +247,7 @@ void SlotSync::CopyMissing(Slot slot, Joining& joining, const std::vector<ChunkS
       continue;
     }
     joining.copied.erase(copied);
-    local_->Drop(mine.id, [](const absl::Status&) {});
+    local_->Drop(mine.id, joining.placed, [](const absl::Status&) {});
   }
   Settle(slot, joining);
 }
@@ -254,7 +255,10 @@ void SlotSync::CopyMissing(Slot slot, Joining& joining, const std::vector<ChunkS
 void SlotSync::CopyOne(Slot slot, Joining& joining, const ChunkState& chunk, uint32_t tokens_here) {
   ++joining.copies_left;
   joining.copied_any = true;
-  ChunkCopy copy{.chunk = chunk, .tokens_here = tokens_here, .sources = SourcesOf(chunk.id)};
+  ChunkCopy copy{.chunk = chunk,
+                 .placed = joining.placed,
+                 .tokens_here = tokens_here,
+                 .sources = SourcesOf(chunk.id)};
   // Only the primary has all of an open chunk at once.
   if (!chunk.sealed) copy.sources = {table_->node(table_->PrimaryOf(slot)).id};
   const Asked asked{slot, joining.round};
