@@ -55,7 +55,8 @@ class AttendOperation final : public Operation {
 
   uint32_t initial_items() const override { return initial_items_; }
   Slot SlotOf(uint32_t item) const override { return pieces_[item].chunk.slot(); }
-  bool any_holder() const override { return true; }
+  Placement placement() const override { return Placement::kAnyHolder; }
+  bool worth_hedging() const override { return true; }
 
   absl::Status Build(const Target& target, std::span<const uint32_t> items,
                      std::vector<Built>* built) override {

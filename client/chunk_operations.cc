@@ -75,7 +75,7 @@ class PublishOperation final : public RangeOperation {
                    std::span<const std::byte> records, DoneCallback done)
       : RangeOperation(range, record_bytes, std::move(done)), records_(records) {}
 
-  bool any_holder() const override { return false; }
+  Placement placement() const override { return Placement::kPrimary; }
 
  protected:
   uint64_t MostBytes(const SessionLimits& limits) const override {
@@ -98,7 +98,7 @@ class FetchOperation final : public RangeOperation {
                  DoneCallback done)
       : RangeOperation(range, record_bytes, std::move(done)), records_(records) {}
 
-  bool any_holder() const override { return true; }
+  Placement placement() const override { return Placement::kAnyHolder; }
   absl::Status OnAnswer(std::span<const uint32_t> items, uint32_t, bool,
                         ExchangeResult result) override {
     const Slice& slice = slices_[items[0]];
@@ -129,7 +129,7 @@ class SealOperation final : public Operation {
 
   uint32_t initial_items() const override { return 1; }
   Slot SlotOf(uint32_t) const override { return slot_; }
-  bool any_holder() const override { return false; }
+  Placement placement() const override { return Placement::kPrimary; }
   absl::Status Build(const Target&, std::span<const uint32_t>, std::vector<Built>* built) override {
     Built out;
     out.items.push_back(0);
@@ -158,12 +158,18 @@ class IdsOperation final : public Operation {
         chunks_(chunks.begin(), chunks.end()),
         lease_ms_(lease_ms),
         done_(std::move(done)) {
-    if (opcode == wire::Opcode::kStat) stats_.resize(chunks_.size());
+    if (opcode == wire::Opcode::kStat) {
+      stats_.resize(chunks_.size());
+    } else {
+      leases_.resize(chunks_.size());
+    }
   }
 
   uint32_t initial_items() const override { return static_cast<uint32_t>(chunks_.size()); }
   Slot SlotOf(uint32_t item) const override { return chunks_[item].slot(); }
-  bool any_holder() const override { return opcode_ == wire::Opcode::kStat; }
+  Placement placement() const override {
+    return opcode_ == wire::Opcode::kStat ? Placement::kAnyHolder : Placement::kEveryHolder;
+  }
 
   absl::Status Build(const Target& target, std::span<const uint32_t> items,
                      std::vector<Built>* built) override {
@@ -191,7 +197,10 @@ class IdsOperation final : public Operation {
 
   absl::Status OnAnswer(std::span<const uint32_t> items, uint32_t, bool,
                         ExchangeResult result) override {
-    if (opcode_ != wire::Opcode::kStat) return absl::OkStatus();
+    if (opcode_ != wire::Opcode::kStat) {
+      for (const uint32_t item : items) leases_[item].done = true;
+      return absl::OkStatus();
+    }
     const auto& reply = std::get<StatReply>(result.body);  // one entry for each id: it was checked
     for (size_t i = 0; i < items.size(); ++i) {
       const wire::StatEntry& entry = reply.entries[i];
@@ -209,7 +218,25 @@ class IdsOperation final : public Operation {
     return absl::OkStatus();
   }
 
+  // A holder that is not there, or has lost the chunk, keeps no lease and needs none.
+  bool Tolerates(std::span<const uint32_t> items, const absl::Status& status) override {
+    if (opcode_ == wire::Opcode::kStat) return false;
+    if (!absl::IsUnavailable(status) && !absl::IsNotFound(status)) return false;
+    for (const uint32_t item : items) {
+      absl::Status& said = leases_[item].failed;
+      if (said.ok() || absl::IsUnavailable(status)) said = status;
+    }
+    return true;
+  }
+
   void Finish(absl::Status status) override {
+    for (size_t i = 0; i < leases_.size() && status.ok(); ++i) {
+      if (leases_[i].done) continue;
+      status = !leases_[i].failed.ok()
+                   ? leases_[i].failed
+                   : absl::UnavailableError(
+                         absl::StrCat("chunk ", ToString(chunks_[i]), ": no holder was asked"));
+    }
     if (!status.ok()) {
       done_(std::move(status));
     } else {
@@ -218,11 +245,18 @@ class IdsOperation final : public Operation {
   }
 
  private:
+  // Of one chunk: some holder did as it was told; what a holder that could not said.
+  struct Lease {
+    bool done = false;
+    absl::Status failed;
+  };
+
   const wire::Opcode opcode_;
   const std::vector<ChunkId> chunks_;
   const uint32_t lease_ms_;
   const StatCallback done_;
-  std::vector<ChunkStat> stats_;
+  std::vector<ChunkStat> stats_;  // STAT
+  std::vector<Lease> leases_;     // PIN and RELEASE
 };
 
 class EchoOperation final : public Operation {
@@ -236,7 +270,7 @@ class EchoOperation final : public Operation {
 
   uint32_t initial_items() const override { return 1; }
   Slot SlotOf(uint32_t) const override { return Slot{}; }
-  bool any_holder() const override { return false; }
+  Placement placement() const override { return Placement::kPrimary; }
   const Holder* fixed_holder() const override { return &holder_; }
   absl::Status Build(const Target&, std::span<const uint32_t>, std::vector<Built>* built) override {
     Built out;
@@ -282,7 +316,7 @@ class FailedOperation final : public Operation {
 
   uint32_t initial_items() const override { return 0; }
   Slot SlotOf(uint32_t) const override { return Slot{}; }
-  bool any_holder() const override { return false; }
+  Placement placement() const override { return Placement::kPrimary; }
   absl::Status Build(const Target&, std::span<const uint32_t>, std::vector<Built>*) override {
     return status_;
   }

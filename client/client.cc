@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <random>
 #include <thread>
 #include <utility>
 
@@ -61,12 +62,18 @@ class UcxClient final : public Client {
   }
   ClientCounters counters() const override {
     const DataPathCounters& path = path_->counters();
-    return {.table_conflicts = dispatcher_->table_conflicts(),
+    const DispatcherCounters& calls = dispatcher_->counters();
+    return {.table_conflicts = calls.table_conflicts,
             .late_answers = path.late_answers,
             .connections_lost = path.links_failed,
             .pings_sent = path.pings_sent,
-            .pings_answered = path.pings_answered};
+            .pings_answered = path.pings_answered,
+            .attempts_timed_out = calls.attempts_timed_out,
+            .hedges_sent = calls.hedges_sent,
+            .hedges_won = calls.hedges_won,
+            .breakers_opened = calls.breakers_opened};
   }
+  std::vector<NodeHealth> health() const override { return dispatcher_->Health(); }
 
   CallId StartPublish(const ChunkRange& range, std::span<const std::byte> records,
                       absl::Duration timeout, Done done) override {
@@ -161,8 +168,13 @@ class UcxClient final : public Client {
                  .layout_hash = static_cast<uint64_t>(layout_hash_)};
     path.max_waiting = options_.max_waiting_per_lane;
     path_ = std::make_unique<DataPath>(worker_.get(), std::move(path));
-    dispatcher_ =
-        std::make_unique<Dispatcher>(path_.get(), control_.get(), &handover_, layout_hash_);
+    dispatcher_ = std::make_unique<Dispatcher>(
+        path_.get(), control_.get(), &handover_,
+        DispatcherOptions{.layout = layout_hash_,
+                          .attempt_timeout_ns = Nanos(options_.attempt_timeout),
+                          .hedge = options_.hedge,
+                          .breaker = options_.breaker,
+                          .seed = options_.seed != 0 ? options_.seed : std::random_device()()});
     // Takes up the first session and table. They are there, but the queue may be held just now.
     while (dispatcher_->table() == nullptr) dispatcher_->Progress();
     return absl::OkStatus();

@@ -11,6 +11,9 @@
 // whatever dies meanwhile. An answer that comes later is dropped. Calls are tried again only as
 // retry.h says.
 //
+// Queries, fetches and Stat go to any in-sync holder of a chunk, the less busy one by what holders
+// report; what changes a chunk goes to its primary, which passes it on.
+//
 // Errors to expect: NOT_FOUND (no such chunk; or its holder restarted), OUT_OF_RANGE (records that
 // have not arrived), ALREADY_EXISTS (published before with other bytes), RESOURCE_EXHAUSTED (with
 // RetryAfter, transport/errors.h), UNAVAILABLE (no holder answers), DEADLINE_EXCEEDED,
@@ -32,6 +35,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/node_health.h"
 #include "client/options.h"
 #include "client/query.h"
 #include "client/session_limits.h"
@@ -68,6 +72,8 @@ class Client {
   // "tcp/lo": how this client reaches a holder that it has spoken with.
   virtual std::string TransportsTo(const Holder& holder) const = 0;
   virtual ClientCounters counters() const = 0;
+  // Of the nodes that it has asked, by id. Not cheap: for reports and logs.
+  virtual std::vector<NodeHealth> health() const = 0;
 
   // --- Calls that finish before they return. A timeout of zero is the options' default.
   absl::Status Publish(const ChunkRange& range, std::span<const std::byte> records,
@@ -80,7 +86,9 @@ class Client {
   absl::Status Fetch(const ChunkRange& range, std::span<std::byte> records,
                      absl::Duration timeout = {});
   // Keeps chunks from being evicted for the duration of the lease, or until Release or the
-  // session's end. Each Pin counts from anew: a chunk is kept for longer by pinning it again before
+  // session's end. Both go to every in-sync holder. OK: of each chunk at least one holder did it,
+  // and what the others said, if anything, was UNAVAILABLE or NOT_FOUND. Otherwise UNAVAILABLE if a
+  // holder of the chunk could not be asked, else NOT_FOUND, or the first other error. Each Pin counts from anew: a chunk is kept for longer by pinning it again before
   // its lease is over. INVALID_ARGUMENT naming the longest lease (SessionLimits::max_lease_ms, 10
   // minutes) for more than that; FAILED_PRECONDITION for a chunk that another session still
   // publishes, since it goes when that session ends.

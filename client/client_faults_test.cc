@@ -389,10 +389,7 @@ TEST_CASE("what changes a chunk is never sent to a second holder") {
   CHECK(absl::IsUnavailable(
       client->Publish({.chunk = kFirst, .layers = 2, .tokens = 1}, records, kLong)));
   CHECK(absl::IsUnavailable(client->Seal(kFirst, 1, 0, kLong)));
-  CHECK(absl::IsUnavailable(client->Pin({&kFirst, 1}, absl::Seconds(1), kLong)));
-  CHECK(pair.b.requests(Opcode::kPublish) + pair.b.requests(Opcode::kSeal) +
-            pair.b.requests(Opcode::kPin) ==
-        0);
+  CHECK(pair.b.requests(Opcode::kPublish) + pair.b.requests(Opcode::kSeal) == 0);
 }
 
 }  // namespace

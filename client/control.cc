@@ -59,6 +59,10 @@ class GrpcControlPlane final : public ControlPlane {
     loop_.Post([this, node = std::move(node)] { follower_.AskHolder(node); });
   }
 
+  void SuspectHolder(NodeId node) override {
+    loop_.Post([this, node = std::move(node)] { follower_.Suspect(node); });
+  }
+
  private:
   // The table first: who waits for the session places by it.
   void OnSession(ControlEvent event) {

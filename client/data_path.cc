@@ -128,9 +128,12 @@ std::string DataPath::TransportsTo(const NodeId& id, uint32_t lane) const {
 }
 
 uint64_t DataPath::Submit(const NodeId& id, uint32_t lane, Outgoing out, Epoch epoch,
-                          uint64_t deadline_ns, uint64_t reuse_id) {
+                          uint64_t deadline_ns, uint64_t request_id) {
   const std::shared_ptr<LaneLink>& link = nodes_.at(id).links.at(lane);
-  Exchange& exchange = exchanges_.Add(std::move(out), reuse_id);
+  for (const Exchange* attempt : exchanges_.Attempts(request_id)) {
+    if (attempt->link == link) request_id = 0;  // their answers could not be told apart
+  }
+  Exchange& exchange = exchanges_.Add(std::move(out), request_id);
   exchange.link = link;
   exchange.epoch = epoch;
   exchange.deadline_ns = deadline_ns;
@@ -151,20 +154,36 @@ uint64_t DataPath::Submit(const NodeId& id, uint32_t lane, Outgoing out, Epoch e
   return exchange_id;
 }
 
+uint64_t DataPath::RequestIdOf(uint64_t id) const {
+  const Exchange* exchange = exchanges_.Find(id);
+  return exchange == nullptr ? 0 : exchange->request_id;
+}
+
 void DataPath::Abandon(uint64_t id) {
   Exchange* exchange = exchanges_.Find(id);
   if (exchange == nullptr) return;
   const std::shared_ptr<LaneLink> link = exchange->link;
   std::erase(link->waiting, id);
-  const uint64_t serial = exchange->serial;
   const bool in_flight = IsInFlight(exchange->state);
   Fail(*exchange, absl::CancelledError("given up by the caller"));
-  exchange = exchanges_.Find(id, serial);
+  exchange = exchanges_.Find(id);
   // Only closing the endpoint takes a message back that the peer has not fetched.
   if (in_flight && exchange != nullptr && exchange->state == ExchangeState::kHeldBack) {
     FailLink(*link, absl::UnavailableError(absl::StrCat(
                         NameOf(*link), ": connection reset: it did not take a request in time")));
   }
+}
+
+bool DataPath::LetGo(uint64_t id) {
+  const Exchange* exchange = exchanges_.Find(id);
+  if (exchange == nullptr) return true;
+  if (exchange->state == ExchangeState::kWaiting) {
+    Abandon(id);
+    return true;
+  }
+  if (!exchange->lends() || !IsReadByUcx(exchange->state)) return true;
+  Abandon(id);
+  return false;
 }
 
 bool DataPath::Progress(uint64_t now_ns, std::vector<ExchangeResult>* results) {
@@ -278,7 +297,7 @@ void DataPath::Send(Exchange& exchange) {
   exchange.sent_ns = now_ns;
   wire::RequestHeader header;
   std::memcpy(&header, exchange.out.header.data(), sizeof(header));
-  header.request_id = exchange.id;
+  header.request_id = exchange.request_id;
   header.token_hi = link.token.hi;
   header.token_lo = link.token.lo;
   header.epoch = ToInt(exchange.epoch);
@@ -294,20 +313,19 @@ void DataPath::Send(Exchange& exchange) {
   // A ping owes its answer to the liveness that sent it.
   if (exchange.out.opcode != wire::Opcode::kPing) link.liveness.OnSent(SteadyTime(now_ns));
   const std::weak_ptr<int> alive = alive_;
-  link.endpoint->Send(
-      wire::kRequestAm, exchange.out.header, exchange.out.payload,
-      [this, alive, id = exchange.id, serial = exchange.serial](absl::Status status) {
-        if (!alive.expired()) Sent(id, serial, status);
-      });
+  link.endpoint->Send(wire::kRequestAm, exchange.out.header, exchange.out.payload,
+                      [this, alive, id = exchange.id](absl::Status status) {
+                        if (!alive.expired()) Sent(id, status);
+                      });
 }
 
-void DataPath::Sent(uint64_t id, uint64_t serial, const absl::Status& status) {
-  Exchange* exchange = exchanges_.Find(id, serial);
+void DataPath::Sent(uint64_t id, const absl::Status& status) {
+  Exchange* exchange = exchanges_.Find(id);
   if (exchange == nullptr) return;
   const std::shared_ptr<LaneLink> link = exchange->link;
   Report(exchanges_.PayloadTaken(*exchange), link);
   if (status.ok()) return;
-  if (exchange = exchanges_.Find(id, serial); exchange != nullptr) {
+  if (exchange = exchanges_.Find(id); exchange != nullptr) {
     Fail(*exchange, absl::UnavailableError(absl::StrCat(
                         NameOf(*link), ": cannot send: ", std::string(status.message()))));
   }
@@ -323,8 +341,8 @@ void DataPath::FailLink(LaneLink& link, const absl::Status& status) {
   const auto node = nodes_.find(link.node);
   if (node != nodes_.end() && node->second.session.token == link.token)
     node->second.in_doubt = true;
-  for (const auto& [id, serial] : exchanges_.ids()) {
-    Exchange* exchange = exchanges_.Find(id, serial);
+  for (const uint64_t id : exchanges_.ids()) {
+    Exchange* exchange = exchanges_.Find(id);
     if (exchange != nullptr && exchange->link.get() == &link) Fail(*exchange, status);
   }
 }

@@ -65,12 +65,18 @@ class DataPath {
   std::string TransportsTo(const NodeId& node, uint32_t lane) const;
 
   // --- Requests
-  // REQUIRES: FindSession(node). `reuse_id`, if not 0, is the id of an earlier attempt that has had
-  // its result.
+  // REQUIRES: FindSession(node). `request_id`, if not 0, is that of earlier attempts; one on another
+  // lane may still be under way. (One on the same lane as well, but then this one gets a new id.)
   uint64_t Submit(const NodeId& node, uint32_t lane, Outgoing out, Epoch epoch,
-                  uint64_t deadline_ns, uint64_t reuse_id = 0);
+                  uint64_t deadline_ns, uint64_t request_id = 0);
+  // As the wire has it; 0 of one that has had its result.
+  uint64_t RequestIdOf(uint64_t id) const;
   // Gives the request's result, CANCELLED, as soon as nothing reads the caller's memory.
   void Abandon(uint64_t id);
+  // Nobody waits for the result any more. True: from now on nothing reads the caller's memory. What
+  // has gone out still occupies the session's window until its result comes, as it does at the
+  // holder. False: it was abandoned, and its result says when the memory is free.
+  bool LetGo(uint64_t id);
 
   // --- Turning
   // Appends results. Returns whether anything happened.
@@ -99,7 +105,7 @@ class DataPath {
   void SendInternal(const std::shared_ptr<LaneLink>& link, wire::Opcode opcode);
   void Pump(LaneLink& link);
   void Send(Exchange& exchange);
-  void Sent(uint64_t id, uint64_t serial, const absl::Status& status);
+  void Sent(uint64_t id, const absl::Status& status);
 
   void OnReply(IncomingMessage message);
   void OnRequest(const IncomingMessage& message);
@@ -114,6 +120,8 @@ class DataPath {
   void CheckLiveness(uint64_t now_ns);
 
   LaneLink* FindBySender(uint64_t sender);
+  // The attempt at a request that waits for an answer of this sender; null if there is none.
+  Exchange* FindAttempt(uint64_t request_id, uint64_t sender) const;
 
   Worker* const worker_;
   const DataPathOptions options_;

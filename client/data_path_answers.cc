@@ -27,7 +27,7 @@ void DataPath::OnReply(IncomingMessage message) {
   absl::StatusOr<ParsedReply> reply =
       ParseReply(message.header(), message.payload_bytes(), options_.wire, &origin);
   if (!origin.request_id.has_value()) return;  // not ours to understand
-  Exchange* const found = exchanges_.Find(*origin.request_id);
+  Exchange* const found = FindAttempt(*origin.request_id, message.sender());
   if (found == nullptr) {
     ++counters_.late_answers;
     if (LaneLink* link = FindBySender(message.sender()); link != nullptr)
@@ -36,13 +36,6 @@ void DataPath::OnReply(IncomingMessage message) {
   }
   Exchange& exchange = *found;
   LaneLink& link = *exchange.link;
-  // The answer of a holder that an earlier attempt asked, under the same id.
-  const bool other_sender =
-      link.sender != 0 && message.sender() != 0 && link.sender != message.sender();
-  if (!AwaitsAnswer(exchange.state) || other_sender) {
-    ++counters_.late_answers;
-    return;
-  }
   // Only HELLO's answer introduces the sender: its id was never used before, so nothing late can be
   // taken for it.
   if (exchange.out.opcode == wire::Opcode::kHello) link.sender = message.sender();
@@ -67,6 +60,19 @@ void DataPath::OnReply(IncomingMessage message) {
   }
   result.body = std::move(reply->body);
   TakePayload(exchange, std::move(result), std::move(message));
+}
+
+Exchange* DataPath::FindAttempt(uint64_t request_id, uint64_t sender) const {
+  Exchange* found = nullptr;
+  for (Exchange* attempt : exchanges_.Attempts(request_id)) {
+    if (!AwaitsAnswer(attempt->state)) continue;
+    const uint64_t asked = attempt->link->sender;
+    if (asked != 0 && sender != 0 && asked != sender) continue;
+    // Of two that it may be, it is neither.
+    if (found != nullptr) return nullptr;
+    found = attempt;
+  }
+  return found;
 }
 
 absl::Status DataPath::CheckReply(const Exchange& exchange, const ParsedReply& reply) const {
@@ -109,10 +115,9 @@ void DataPath::TakePayload(Exchange& exchange, ExchangeResult result, IncomingMe
       Receiving{pool_, std::move(message), std::move(buffer), std::move(result)});
   const std::weak_ptr<int> alive = alive_;
   receiving->message.ReceiveInto(
-      receiving->buffer.data(),
-      [this, alive, receiving, id = exchange.id, serial = exchange.serial](absl::Status status) {
+      receiving->buffer.data(), [this, alive, receiving, id = exchange.id](absl::Status status) {
         if (alive.expired()) return;
-        Exchange* waiting = exchanges_.Find(id, serial);
+        Exchange* waiting = exchanges_.Find(id);
         if (waiting == nullptr) return;
         if (!status.ok()) {
           Fail(*waiting, absl::UnavailableError(absl::StrCat(
@@ -134,6 +139,7 @@ void DataPath::Fail(Exchange& exchange, absl::Status status) {
 void DataPath::Complete(Exchange& exchange, ExchangeResult result) {
   const std::shared_ptr<LaneLink> link = exchange.link;
   result.id = exchange.id;
+  result.request_id = exchange.request_id;
   result.opcode = exchange.out.opcode;
   result.internal = exchange.internal;
   result.node = link->node;

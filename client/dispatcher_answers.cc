@@ -14,53 +14,111 @@ namespace {
 constexpr uint64_t kSessionBackoffNs = 100'000'000;
 // How long a holder whose table is older than ours is given.
 constexpr uint64_t kHolderLagNs = 5'000'000;
+// A holder that says when to come again is left alone until then, but no longer than this.
+constexpr uint64_t kMostAvoidedNs = 1'000'000'000;
 
 }  // namespace
 
 void Dispatcher::OnResult(ExchangeResult result) {
   const auto found = exchanges_.find(result.id);
   if (found == exchanges_.end()) return;
-  Work work = std::move(found->second);
+  Request request = std::move(found->second);
   exchanges_.erase(found);
-  const uint64_t id = work.operation;
+  if (request.timer_ns != kNever) timers_.Remove(request.timer_ns, result.id);
+  Account(request, result);
+
+  const uint64_t id = request.work.operation;
   const auto owner = entries_.find(id);
   if (owner == entries_.end()) return;
   Entry& entry = *owner->second;
   entry.exchanges.erase(std::find(entry.exchanges.begin(), entry.exchanges.end(), result.id));
   entry.operation->bytes_sent += result.bytes_sent;
   entry.operation->bytes_received += result.bytes_received;
-
-  if (!entry.ended.has_value()) {
+  if (!entry.ended.has_value() && IsWanted(request.work)) {
     if (result.status.ok()) {
-      absl::Status status =
-          entry.operation->OnAnswer(work.items, work.tag, work.attempts.any(), std::move(result));
-      if (!status.ok()) EndEntry(id, entry, std::move(status));
+      TakeAnswer(entry, std::move(request.work), std::move(result));
     } else {
-      const NodeId node = result.node;
-      const absl::Status status = result.status;
-      OnFailure(entry, std::move(work), node, status, &result);
+      OnFailure(entry, std::move(request.work), request.record->id, result.status, &result);
     }
   }
   Settle(id, entry);
 }
 
+void Dispatcher::Account(const Request& request, const ExchangeResult& result) {
+  NodeRecord& record = *request.record;
+  LaneRecord& lane = record.lane(request.lane);
+  lane.load.OnSettled();
+  if (result.header.request_id == 0) {
+    // No answer: its connection failed, or nobody waited for it any more.
+    if (absl::IsUnavailable(result.status)) {
+      CountFailure(record, request.sent_ns);
+    } else if (request.probe) {
+      record.breaker.OnProbeDropped();
+    }
+    return;
+  }
+  record.breaker.OnSuccess();
+  if (absl::IsUnavailable(result.status)) {
+    const uint64_t hint_ns = static_cast<uint64_t>(
+        absl::ToInt64Nanoseconds(RetryAfter(result.status).value_or(absl::ZeroDuration())));
+    record.avoid_until_ns = now_ns_ + std::min(hint_ns, kMostAvoidedNs);
+  } else if (result.status.ok()) {
+    record.avoid_until_ns = 0;
+  }
+  if (result.status.ok() && result.opcode == wire::Opcode::kAttend) {
+    // What cannot be is not believed: a holder has not taken longer than the round trip.
+    const uint64_t queue_ns = std::min(result.header.queue_ns, result.rtt_ns);
+    const uint64_t compute_ns = std::min(result.header.compute_ns, result.rtt_ns);
+    lane.load.OnReport(ExpectedNs({.queue_ns = queue_ns,
+                                   .compute_ns = compute_ns,
+                                   .batch_rows = result.header.batch_rows,
+                                   .lane_rows_queued = result.header.lane_rows_queued}),
+                       now_ns_);
+    lane.latency.Add(result.rtt_ns);
+  }
+}
+
+void Dispatcher::CountFailure(NodeRecord& record, uint64_t sent_ns) {
+  const uint32_t failures = record.breaker.failures();
+  const uint64_t opened = record.breaker.times_opened();
+  record.breaker.OnFailure(sent_ns, now_ns_, random_());
+  counters_.breakers_opened += record.breaker.times_opened() - opened;
+  // What it says of the table may be as silent as itself.
+  if (record.breaker.failures() > failures) control_->SuspectHolder(record.id);
+}
+
+void Dispatcher::TakeAnswer(Entry& entry, Work work, ExchangeResult result) {
+  const bool retried = work.attempts.any();
+  if (work.contest == nullptr) {
+    absl::Status status =
+        entry.operation->OnAnswer(work.items, work.tag, retried, std::move(result));
+    if (!status.ok()) EndEntry(work.operation, entry, std::move(status));
+    return;
+  }
+  Contest& contest = *work.contest;
+  contest.answers[work.side].push_back(
+      {std::move(work.items), work.tag, retried, std::move(result)});
+  if (contest.race.Answered(work.side)) Win(entry, contest, work.side);
+}
+
+void Dispatcher::GiveUp(Entry& entry, const Work& work, absl::Status status) {
+  status = StatusOfBothHolders(work.first_holder_said, status);
+  const Items* items = &work.items;
+  if (Contest* contest = work.contest.get(); contest != nullptr) {
+    contest->said[work.side] = std::move(status);
+    const bool other_runs = contest->race.Failed(work.side);
+    contest->answers[work.side].clear();
+    DropSide(entry, *contest, work.side);
+    if (other_runs) return;
+    status = StatusOfBothHolders(contest->said[Race::kFirst], contest->said[Race::kSecond]);
+    items = &contest->items;
+  }
+  if (!entry.operation->Tolerates(*items, status))
+    EndEntry(work.operation, entry, std::move(status));
+}
+
 void Dispatcher::OnFailure(Entry& entry, Work work, const NodeId& node, const absl::Status& status,
                            const ExchangeResult* result) {
-  Failure failure{.status = status, .other_holder = true};
-  if (result != nullptr) {
-    failure.sent_epoch = result->sent_epoch;
-    failure.holder_epoch = static_cast<Epoch>(result->header.epoch);
-  }
-  Work next = work;
-  next.asked.clear();
-  next.excluded.push_back(node);
-  for (const uint32_t item : work.items) {
-    if (!Choose(*entry.operation, item, next).has_value()) failure.other_holder = false;
-  }
-  const NextStep step = DecideRetry(failure, work.attempts);
-  if (step != NextStep::kOtherHolder) next.excluded.pop_back();
-  next.attempts = After(step, work.attempts);
-  next.reuse_id = result == nullptr ? 0 : result->id;
   if (IsWrongGeneration(status) && result != nullptr) {
     // The session is one with a daemon that is no more.
     refused_.insert(node);
@@ -70,13 +128,40 @@ void Dispatcher::OnFailure(Entry& entry, Work work, const NodeId& node, const ab
                          absl::UnavailableError(absl::StrCat("node ", node, " has restarted")));
     }
   }
-  switch (step) {
-    case NextStep::kGiveUp: {
-      const absl::Status told = PrefixStatus(StatusForCaller(status), absl::StrCat("node ", node));
-      const absl::Status both = StatusOfBothHolders(work.first_holder_said, told);
-      if (!entry.operation->Tolerates(work.items, both)) EndEntry(work.operation, entry, both);
-      return;
+  Work next = work;
+  next.asked.clear();
+  next.patience_ns = 0;
+  next.request_id = result == nullptr ? work.request_id : result->request_id;
+  if (absl::IsNotFound(status) && !work.at.empty() && work.items.size() > 1) {
+    // A holder leases all or none: what it has, without what it has lost.
+    for (const uint32_t item : work.items) {
+      next.items = {item};
+      Launch(next);
+      next.request_id = 0;
+      if (entry.ended.has_value()) return;
     }
+    return;
+  }
+  Failure failure{.status = status};
+  if (result != nullptr) {
+    failure.sent_epoch = result->sent_epoch;
+    failure.holder_epoch = static_cast<Epoch>(result->header.epoch);
+  }
+  next.excluded.push_back(node);
+  // Of two attempts, the other is with another holder already.
+  failure.other_holder =
+      work.contest == nullptr && HasHolders(*entry.operation, next, /*ready=*/false);
+  const NextStep step = DecideRetry(failure, work.attempts);
+  if (step == NextStep::kOtherHolder) {
+    next.excluded_by = table_->epoch();
+  } else {
+    next.excluded.pop_back();
+  }
+  next.attempts = After(step, failure, work.attempts);
+  switch (step) {
+    case NextStep::kGiveUp:
+      GiveUp(entry, work, PrefixStatus(StatusForCaller(status), absl::StrCat("node ", node)));
+      return;
     case NextStep::kRefreshTable:
       next.min_epoch = failure.holder_epoch;
       control_->RefreshTable(node, failure.holder_epoch);
@@ -109,10 +194,15 @@ void Dispatcher::OnEvent(ControlEvent event) {
   std::visit([this](const auto& e) { On(e); }, event);
 }
 
+void Dispatcher::On(const TableChanged& event) {
+  table_ = event.table;
+  records_.Keep(*table_);
+}
+
 void Dispatcher::On(const SessionOpened& event) {
   const SessionInfo& session = event.session;
   opening_.erase(session.node);
-  if (HashLayout(session.layout) != layout_) {
+  if (HashLayout(session.layout) != options_.layout) {
     failures_[session.node] = {
         LayoutMismatchError(absl::StrCat("it holds ", ToString(session.layout))),
         now_ns_ + kSessionBackoffNs};
@@ -126,6 +216,7 @@ void Dispatcher::On(const SessionOpened& event) {
 void Dispatcher::On(const SessionFailed& event) {
   opening_.erase(event.node);
   failures_[event.node] = {event.status, now_ns_ + kSessionBackoffNs};
+  CountFailure(records_.At(event.node), now_ns_);
 }
 
 void Dispatcher::On(const SessionLost& event) {

@@ -50,7 +50,8 @@ class ReplyPayload {
 };
 
 struct ExchangeResult {
-  uint64_t id = 0;
+  uint64_t id = 0;          // what Submit returned
+  uint64_t request_id = 0;  // as the wire has it
   wire::Opcode opcode = wire::Opcode::kPing;
   bool internal = false;
   absl::Status status;
@@ -69,8 +70,8 @@ struct ExchangeResult {
 
 // See exchange_state.h for its life, exchange_table.h for who keeps it.
 struct Exchange {
-  uint64_t id = 0;
-  uint64_t serial = 0;  // never reused, unlike the id of a request that is tried again
+  uint64_t id = 0;          // never used again
+  uint64_t request_id = 0;  // on the wire: that of the first attempt
   ExchangeState state = ExchangeState::kWaiting;
   Outgoing out;
   std::shared_ptr<LaneLink> link;

@@ -1,13 +1,17 @@
 #include "client/exchange_table.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace latentd {
 
-Exchange& ExchangeTable::Add(Outgoing out, uint64_t reuse_id) {
+Exchange& ExchangeTable::Add(Outgoing out, uint64_t request_id) {
   auto owned = std::make_unique<Exchange>();
   Exchange& exchange = *owned;
-  exchange.id = reuse_id != 0 && !exchanges_.contains(reuse_id) ? reuse_id : next_id_++;
-  exchange.serial = next_serial_++;
+  exchange.id = next_id_++;
+  exchange.request_id = request_id != 0 ? request_id : exchange.id;
   exchange.out = std::move(out);
+  if (request_id != 0) later_[request_id].push_back(exchange.id);
   exchanges_[exchange.id] = std::move(owned);
   return exchange;
 }
@@ -17,14 +21,19 @@ Exchange* ExchangeTable::Find(uint64_t id) const {
   return found == exchanges_.end() ? nullptr : found->second.get();
 }
 
-Exchange* ExchangeTable::Find(uint64_t id, uint64_t serial) const {
-  Exchange* exchange = Find(id);
-  return exchange == nullptr || exchange->serial != serial ? nullptr : exchange;
+absl::InlinedVector<Exchange*, 2> ExchangeTable::Attempts(uint64_t request_id) const {
+  absl::InlinedVector<Exchange*, 2> attempts;
+  if (Exchange* first = Find(request_id); first != nullptr && first->request_id == request_id)
+    attempts.push_back(first);
+  if (const auto later = later_.find(request_id); later != later_.end()) {
+    for (const uint64_t id : later->second) attempts.push_back(Find(id));
+  }
+  return attempts;
 }
 
-std::vector<std::pair<uint64_t, uint64_t>> ExchangeTable::ids() const {
-  std::vector<std::pair<uint64_t, uint64_t>> ids;
-  for (const auto& [id, exchange] : exchanges_) ids.emplace_back(id, exchange->serial);
+std::vector<uint64_t> ExchangeTable::ids() const {
+  std::vector<uint64_t> ids;
+  for (const auto& [id, exchange] : exchanges_) ids.push_back(id);
   return ids;
 }
 
@@ -41,8 +50,18 @@ ExchangeTable::Moved ExchangeTable::Move(Exchange& exchange, ExchangeEvent event
   exchange.state = step.next;
   Moved moved{.ignored = step.ignored};
   if (step.report) moved.report = std::move(exchange.result);
-  if (step.next == ExchangeState::kDone) exchanges_.erase(exchange.id);
+  if (step.next == ExchangeState::kDone) Forget(exchange);
   return moved;
+}
+
+void ExchangeTable::Forget(const Exchange& exchange) {
+  if (exchange.request_id != exchange.id) {
+    const auto later = later_.find(exchange.request_id);
+    auto& ids = later->second;
+    ids.erase(std::find(ids.begin(), ids.end(), exchange.id));
+    if (ids.empty()) later_.erase(later);
+  }
+  exchanges_.erase(exchange.id);
 }
 
 }  // namespace latentd

@@ -1,34 +1,36 @@
-// `ExchangeTable` keeps the exchanges of a data path under the ids that their answers carry, moves
-// them on by exchange_state.h and forgets those that are done.
+// `ExchangeTable` keeps the exchanges of a data path, moves them on by exchange_state.h and forgets
+// those that are done.
 //
-// An id may stand for several exchanges in turn: a request that is tried again keeps it. Answers
-// find an exchange by its id alone; what UCX calls back finds it by its serial as well, which is
-// never used again. Data thread only; pointers and references are valid until the exchange is done.
+// Every exchange has an id of its own, which is never used again. Answers carry a request id: that
+// of the request's first attempt, which is the first exchange's own id. A request that is tried
+// again, on the same holder or another, keeps it, and two attempts may be under way at once: who
+// gets an answer has to tell them apart by its sender. Data thread only; pointers and references
+// are valid until the exchange is done.
 #ifndef LATENTD_CLIENT_EXCHANGE_TABLE_H_
 #define LATENTD_CLIENT_EXCHANGE_TABLE_H_
 
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "client/exchange.h"
 
 namespace latentd {
 
 class ExchangeTable {
  public:
-  // A new exchange that waits. It takes `reuse_id`, if that is not 0, unless an exchange has it
-  // still: an earlier attempt that UCX is still sending.
-  Exchange& Add(Outgoing out, uint64_t reuse_id = 0);
+  // A new exchange that waits: another attempt at `request_id`, or, if that is 0, a new request.
+  Exchange& Add(Outgoing out, uint64_t request_id = 0);
 
   // Null: no such exchange, or one that is done.
   Exchange* Find(uint64_t id) const;
-  Exchange* Find(uint64_t id, uint64_t serial) const;
-  // (id, serial) of each: for who ends some while walking over all.
-  std::vector<std::pair<uint64_t, uint64_t>> ids() const;
+  // All attempts at a request that are not done, in order.
+  absl::InlinedVector<Exchange*, 2> Attempts(uint64_t request_id) const;
+  // For who ends some while walking over all.
+  std::vector<uint64_t> ids() const;
   size_t size() const { return exchanges_.size(); }
 
   struct Moved {
@@ -44,10 +46,12 @@ class ExchangeTable {
 
  private:
   Moved Move(Exchange& exchange, ExchangeEvent event);
+  void Forget(const Exchange& exchange);
 
   absl::flat_hash_map<uint64_t, std::unique_ptr<Exchange>> exchanges_;
+  // Ids of attempts that are not the first, by request.
+  absl::flat_hash_map<uint64_t, absl::InlinedVector<uint64_t, 2>> later_;
   uint64_t next_id_ = 1;
-  uint64_t next_serial_ = 1;
 };
 
 }  // namespace latentd

@@ -89,19 +89,18 @@ class World {
   }
 
   void Settle() {
-    for (const auto& [id, serial] : table_.ids()) {
-      if (Exchange* e = table_.Find(id, serial)) End(*e);
+    for (const uint64_t id : table_.ids()) {
+      if (Exchange* e = table_.Find(id)) End(*e);
     }
     while (!sends_.empty()) TakePayload();
     while (!receives_.empty()) FinishReceiving();
     CHECK(table_.size() == 0);
-    for (const auto& [serial, call] : calls_) CHECK(call.reports == 1);
+    for (const auto& [id, call] : calls_) CHECK(call.reports == 1);
+    for (const uint64_t request_id : requests_) CHECK(table_.Attempts(request_id).empty());
   }
 
  private:
-  using Key = std::pair<uint64_t, uint64_t>;  // id, serial
   struct Call {
-    uint64_t id = 0;
     bool lends = false;
     std::unique_ptr<std::vector<std::byte>> memory;  // the caller's, until the report
     std::span<const std::byte> payload;
@@ -114,8 +113,7 @@ class World {
   Exchange* Any() {
     const auto ids = table_.ids();
     if (ids.empty()) return nullptr;
-    const auto [id, serial] = ids[Pick(ids.size())];
-    return table_.Find(id, serial);
+    return table_.Find(ids[Pick(ids.size())]);
   }
 
   void Submit() {
@@ -130,49 +128,48 @@ class World {
       out.payload = std::as_const(out.owned).bytes();
     }
     call.payload = out.payload;
-    const uint64_t reuse = !ended_.empty() && Pick(2) == 0 ? ended_[Pick(ended_.size())] : 0;
-    const bool free = table_.Find(reuse) == nullptr;
-    Exchange& exchange = table_.Add(std::move(out), reuse);
+    const uint64_t again =
+        !requests_.empty() && Pick(2) == 0 ? requests_[Pick(requests_.size())] : 0;
+    const size_t attempts = table_.Attempts(again).size();
+    Exchange& exchange = table_.Add(std::move(out), again);
     CHECK(exchange.lends() == call.lends);
-    CHECK((exchange.id == reuse) == (reuse != 0 && free));
-    CHECK_FALSE(calls_.contains(exchange.serial));
-    call.id = exchange.id;
-    calls_[exchange.serial] = std::move(call);
+    CHECK(exchange.request_id == (again != 0 ? again : exchange.id));
+    if (again != 0) CHECK(table_.Attempts(again).size() == attempts + 1);
+    CHECK_FALSE(calls_.contains(exchange.id));
+    if (again == 0) requests_.push_back(exchange.id);
+    calls_[exchange.id] = std::move(call);
   }
 
   void GoOut(Exchange& exchange) {
-    const Key key = {exchange.id, exchange.serial};
-    if (table_.GoesOut(exchange).ignored) return;
-    sends_.insert(key);
-    sent_ids_.push_back(key.first);
+    if (!table_.GoesOut(exchange).ignored) sends_.insert(exchange.id);
   }
 
   // UCX has read the payload: it was there, and the exchange that keeps it as well.
   void TakePayload() {
     if (sends_.empty()) return;
     const auto at = std::next(sends_.begin(), static_cast<int64_t>(Pick(sends_.size())));
-    const Key key = *at;
-    Exchange* exchange = table_.Find(key.first, key.second);
+    const uint64_t id = *at;
+    Exchange* exchange = table_.Find(id);
     REQUIRE(exchange != nullptr);
-    const Call& call = calls_.at(key.second);
+    const Call& call = calls_.at(id);
     if (call.lends) {
       REQUIRE(call.memory != nullptr);
       CHECK(call.payload.back() == std::byte{1});
     }
     sends_.erase(at);
-    Take(key.second, table_.PayloadTaken(*exchange));
+    Take(id, table_.PayloadTaken(*exchange));
   }
 
-  // By its id, as the wire has it: it may be the second, or to an earlier attempt.
+  // By the request's id, as the wire has it: it may be the second answer, or to another attempt.
   void Answer() {
-    if (sent_ids_.empty()) return;
-    Exchange* exchange = table_.Find(sent_ids_[Pick(sent_ids_.size())]);
-    if (exchange == nullptr) return;
-    const Key key = {exchange->id, exchange->serial};
+    if (requests_.empty()) return;
+    const auto attempts = table_.Attempts(requests_[Pick(requests_.size())]);
+    if (attempts.empty()) return;
+    Exchange* exchange = attempts[Pick(attempts.size())];
     if (exchange->state == State::kSending || exchange->state == State::kSent) {
       if (Pick(2) == 0) return End(*exchange);
       CHECK_FALSE(table_.AnswerBegins(*exchange).ignored);
-      receives_.push_back(key);
+      receives_.push_back(exchange->id);
     } else {
       CHECK(table_.AnswerBegins(*exchange).ignored);
     }
@@ -181,39 +178,54 @@ class World {
   void FinishReceiving() {
     if (receives_.empty()) return;
     const size_t at = Pick(receives_.size());
-    const Key key = receives_[at];
+    const uint64_t id = receives_[at];
     receives_.erase(receives_.begin() + static_cast<int64_t>(at));
-    if (Exchange* exchange = table_.Find(key.first, key.second)) End(*exchange);
+    if (Exchange* exchange = table_.Find(id)) End(*exchange);
   }
 
   void End(Exchange& exchange) {
-    const uint64_t serial = exchange.serial;
+    const uint64_t id = exchange.id;
     ExchangeResult result;
     result.rows = ++ends_;
-    if (calls_.at(serial).first_end == 0) calls_.at(serial).first_end = ends_;
-    Take(serial, table_.Ends(exchange, std::move(result)));
+    if (calls_.at(id).first_end == 0) calls_.at(id).first_end = ends_;
+    Take(id, table_.Ends(exchange, std::move(result)));
   }
 
-  void Take(uint64_t serial, const ExchangeTable::Moved& moved) {
+  void Take(uint64_t id, const ExchangeTable::Moved& moved) {
     if (!moved.report.has_value()) return;
-    Call& call = calls_.at(serial);
+    Call& call = calls_.at(id);
     CHECK(++call.reports == 1);
     CHECK(moved.report->rows == call.first_end);
-    if (call.lends) CHECK_FALSE(sends_.contains({call.id, serial}));
+    if (call.lends) CHECK_FALSE(sends_.contains(id));
     call.memory.reset();
-    ended_.push_back(call.id);
   }
 
   std::mt19937_64 random_;
   PayloadPool pool_;
   ExchangeTable table_;
-  std::map<uint64_t, Call> calls_;  // by serial
-  std::set<Key> sends_;             // that UCX has not finished
-  std::vector<Key> receives_;
-  std::vector<uint64_t> sent_ids_;
-  std::vector<uint64_t> ended_;
+  std::map<uint64_t, Call> calls_;
+  std::set<uint64_t> sends_;  // that UCX has not finished
+  std::vector<uint64_t> receives_;
+  std::vector<uint64_t> requests_;
   uint64_t ends_ = 0;
 };
+
+TEST_CASE("attempts at one request are found under its id until they are done") {
+  ExchangeTable table;
+  Exchange& first = table.Add({});
+  Exchange& second = table.Add({}, first.id);
+  CHECK(second.request_id == first.id);
+  CHECK(second.id != first.id);
+  REQUIRE(table.Attempts(first.id).size() == 2);
+  CHECK(table.Attempts(first.id)[1] == &second);
+  CHECK(table.Attempts(second.id).empty());
+  const uint64_t request_id = first.id;
+  table.Ends(first, {});
+  REQUIRE(table.Attempts(request_id).size() == 1);
+  CHECK(table.Attempts(request_id)[0] == &second);
+  table.Ends(second, {});
+  CHECK(table.Attempts(request_id).empty());
+}
 
 TEST_CASE("in any order, each call is told once and nothing reads its memory afterwards") {
   for (uint64_t seed = 0; seed < 100; ++seed) {

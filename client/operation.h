@@ -33,6 +33,13 @@ struct Target {
   PayloadPool& pool;
 };
 
+// Which of a slot's in-sync holders an operation goes to.
+enum class Placement : uint8_t {
+  kPrimary,      // what changes a chunk: the primary passes it on
+  kAnyHolder,    // what reads
+  kEveryHolder,  // leases, which each holder keeps for itself
+};
+
 // A message for some of the items.
 struct Built {
   Outgoing out;
@@ -47,8 +54,9 @@ class Operation {
   // Items 0 to initial_items() - 1 are what the call consists of; with none it is done at once.
   virtual uint32_t initial_items() const = 0;
   virtual Slot SlotOf(uint32_t item) const = 0;
-  // Whether any holder of a slot will do. What changes a chunk goes to the slot's primary only.
-  virtual bool any_holder() const = 0;
+  virtual Placement placement() const = 0;
+  // Whether it is worth a second request to be answered sooner; see hedging.h.
+  virtual bool worth_hedging() const { return false; }
   // The one holder that will do, whatever the table says; null for all but measurements.
   virtual const Holder* fixed_holder() const { return nullptr; }
 
@@ -58,7 +66,8 @@ class Operation {
   // Takes an OK answer. An error ends the call.
   virtual absl::Status OnAnswer(std::span<const uint32_t> items, uint32_t tag, bool retried,
                                 ExchangeResult result) = 0;
-  // Whether the call can do without the items, which failed for good with `status`.
+  // Whether the call can do without the items, which failed for good with `status`; of leases, at
+  // one of the holders.
   virtual bool Tolerates(std::span<const uint32_t> items, const absl::Status& status) {
     static_cast<void>(items);
     static_cast<void>(status);

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "client/circuit_breaker.h"
+#include "client/hedging.h"
 #include "client/tls_files.h"
 #include "routing/ids.h"
 
@@ -28,6 +30,18 @@ struct ClientOptions {
       absl::Milliseconds(500);                   // a silent holder that owes an answer is asked ...
   absl::Duration dead_after = absl::Seconds(2);  // ... and given up
 
+  // Reads of what several nodes hold.
+  // What one holder may take before another is asked as well and the first answer counts; at most
+  // half of the call's time. Zero: a quarter of it.
+  absl::Duration attempt_timeout = absl::ZeroDuration();
+  // A second request sooner than that, to cut the tail. Off by default. With it on, rows of such
+  // queries are sent from a copy.
+  HedgeOptions hedge;
+  // When a node that fails is left alone, as long as another has what is asked for.
+  CircuitBreakerOptions breaker;
+  uint64_t seed =
+      0;  // of what is drawn: which holder to compare with, backoffs; 0: another each time
+
   // Blocking calls poll for this long before they sleep: cheaper than being woken when answers come
   // in microseconds.
   absl::Duration spin = absl::Microseconds(50);
@@ -43,6 +57,10 @@ struct ClientCounters {
   uint64_t connections_lost = 0;
   uint64_t pings_sent = 0;
   uint64_t pings_answered = 0;
+  uint64_t attempts_timed_out = 0;  // holders that took longer than an attempt may
+  uint64_t hedges_sent = 0;
+  uint64_t hedges_won = 0;  // answered before the first request
+  uint64_t breakers_opened = 0;
 };
 
 }  // namespace latentd

@@ -1,16 +1,27 @@
 #include "client/retry.h"
 
+#include <algorithm>
+
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "transport/errors.h"
 
 namespace latentd {
+namespace {
+
+constexpr uint8_t kMostTablesFetched = 3;
+
+}  // namespace
 
 NextStep DecideRetry(const Failure& failure, const Attempts& before) {
   if (IsWrongEpoch(failure.status)) {
-    if (before.refreshed_table) return NextStep::kGiveUp;
-    return failure.holder_epoch > failure.sent_epoch ? NextStep::kRefreshTable
-                                                     : NextStep::kWaitForHolder;
+    if (failure.holder_epoch > failure.sent_epoch) {
+      return before.tables_fetched < kMostTablesFetched && failure.holder_epoch > before.fetched
+                 ? NextStep::kRefreshTable
+                 : NextStep::kGiveUp;
+    }
+    if (failure.other_holder && !before.changed_holder) return NextStep::kOtherHolder;
+    return before.waited_for_holder ? NextStep::kGiveUp : NextStep::kWaitForHolder;
   }
   if (IsNotHolder(failure.status)) {
     return before.asked_holder ? NextStep::kGiveUp : NextStep::kAskHolder;
@@ -18,18 +29,22 @@ NextStep DecideRetry(const Failure& failure, const Attempts& before) {
   if (absl::IsUnauthenticated(failure.status)) {
     return before.reopened_session ? NextStep::kGiveUp : NextStep::kReopenSession;
   }
-  if (absl::IsUnavailable(failure.status) || absl::IsNotFound(failure.status)) {
+  if (absl::IsUnavailable(failure.status) || absl::IsNotFound(failure.status) ||
+      absl::IsOutOfRange(failure.status)) {
     return before.changed_holder || !failure.other_holder ? NextStep::kGiveUp
                                                           : NextStep::kOtherHolder;
   }
   return NextStep::kGiveUp;
 }
 
-Attempts After(NextStep step, Attempts before) {
+Attempts After(NextStep step, const Failure& failure, Attempts before) {
   switch (step) {
     case NextStep::kRefreshTable:
+      before.fetched = failure.holder_epoch;
+      ++before.tables_fetched;
+      break;
     case NextStep::kWaitForHolder:
-      before.refreshed_table = true;
+      before.waited_for_holder = true;
       break;
     case NextStep::kAskHolder:
       before.asked_holder = true;
@@ -46,8 +61,16 @@ Attempts After(NextStep step, Attempts before) {
   return before;
 }
 
+uint64_t AttemptLimitNs(uint64_t configured_ns, uint64_t left_ns) {
+  return std::min(configured_ns != 0 ? configured_ns : left_ns / 4, left_ns / 2);
+}
+
 absl::Status StatusOfBothHolders(const absl::Status& first, const absl::Status& second) {
-  return absl::IsUnavailable(first) && absl::IsNotFound(second) ? first : second;
+  const bool first_knows_less = absl::IsUnavailable(first) && !absl::IsUnavailable(second);
+  const bool denies = absl::IsNotFound(second) || absl::IsOutOfRange(second);
+  if (first_knows_less && denies) return first;
+  // Who has a part of the records knows that the chunk is there.
+  return absl::IsOutOfRange(first) && absl::IsNotFound(second) ? first : second;
 }
 
 absl::Status PrefixStatus(const absl::Status& status, std::string_view prefix) {

@@ -3,13 +3,24 @@
 // that nothing was answered:
 //
 //   failure                                     before the next attempt           at most
-//   WRONG_EPOCH, the holder's table is newer    get that table, place anew        once
-//   WRONG_EPOCH, the holder's table is older    wait for it to catch up           once
+//   WRONG_EPOCH, the holder's table is newer    get that table, place anew        3 times, each
+//                                                                                 for a newer one
+//   WRONG_EPOCH, the holder's table is older    place on another holder, or,      once
+//                                               there being none, wait for it     once
 //   NOT_HOLDER (another table, the same epoch)  ask it for that table, place anew once
 //   UNAUTHENTICATED (expired, or a new daemon)  open a session anew               once
 //   UNAVAILABLE (gone, hung, draining),         place on another holder           once
-//     NOT_FOUND (it lost what others may have)
+//     NOT_FOUND (it lost what others may have),
+//     OUT_OF_RANGE (it has not got it yet)
+//   no answer within the attempt's time         ask another holder as well        once
 //   anything else                               -                                 never
+//
+// "Another holder" is an in-sync holder of the slot by the newest table that the client has; what
+// changes a chunk has none. "Once" is once for all causes that have the same remedy. The holder that
+// did not answer in its time is not given up: the first answer counts, see race.h.
+//
+// Tables may change faster than they can be fetched, while slots move: hence more than once for
+// these, as long as the holder's epoch grows each time.
 //
 // WRONG_GENERATION is never tried again: the bytes that were asked for are gone. RESOURCE_EXHAUSTED
 // goes to the caller with its hint: only the caller knows what may wait.
@@ -28,12 +39,17 @@ namespace latentd {
 
 // What a piece of work has been through.
 struct Attempts {
-  bool refreshed_table = false;
+  bool waited_for_holder = false;
+  uint8_t tables_fetched = 0;
+  Epoch fetched{};  // the newest that was asked for
   bool asked_holder = false;
   bool reopened_session = false;
   bool changed_holder = false;
 
-  bool any() const { return refreshed_table || asked_holder || reopened_session || changed_holder; }
+  bool any() const {
+    return waited_for_holder || tables_fetched > 0 || asked_holder || reopened_session ||
+           changed_holder;
+  }
 };
 
 struct Failure {
@@ -53,11 +69,16 @@ enum class NextStep : uint8_t {
 };
 
 NextStep DecideRetry(const Failure& failure, const Attempts& before);
-// `before`, with the step taken.
-Attempts After(NextStep step, Attempts before);
+// `before`, with the step taken because of `failure`.
+Attempts After(NextStep step, const Failure& failure, Attempts before);
+
+// How long an attempt may take before another holder is asked as well, where there is one and
+// `left_ns` are left of the call's time. `configured_ns` if that is not 0, else a quarter; at most
+// half, so that the other has as long.
+uint64_t AttemptLimitNs(uint64_t configured_ns, uint64_t left_ns);
 
 // What became of a request that one holder failed with `first` and another, in its place, with
-// `second`. A cache counts as gone only if both holders say so.
+// `second`. A cache counts as gone, and records as missing, only if both holders say so.
 absl::Status StatusOfBothHolders(const absl::Status& first, const absl::Status& second);
 
 // The same error, typed payloads and all, with "`prefix`: " in front of its message.

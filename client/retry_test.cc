@@ -15,16 +15,28 @@ Failure WrongEpoch(Epoch sent, Epoch holder) {
   return {.status = WrongEpochError("stale"), .sent_epoch = sent, .holder_epoch = holder};
 }
 
-TEST_CASE("a stale table is refreshed and the request tried once more") {
-  const Failure failure = WrongEpoch(kOld, kNew);
-  CHECK(DecideRetry(failure, {}) == NextStep::kRefreshTable);
-  CHECK(DecideRetry(failure, After(NextStep::kRefreshTable, {})) == NextStep::kGiveUp);
+// No attempts but this one.
+Attempts Taken(NextStep step, Attempts before = {}) { return After(step, {}, before); }
+
+TEST_CASE("a stale table is refreshed as long as tables get newer, three times") {
+  Attempts attempts;
+  for (uint64_t epoch = 5; epoch < 8; ++epoch) {
+    const Failure failure = WrongEpoch(Epoch{epoch - 1}, Epoch{epoch});
+    REQUIRE(DecideRetry(failure, attempts) == NextStep::kRefreshTable);
+    attempts = After(NextStep::kRefreshTable, failure, attempts);
+    CHECK(attempts.any());
+    CHECK(DecideRetry(failure, attempts) == NextStep::kGiveUp);
+  }
+  CHECK(DecideRetry(WrongEpoch(Epoch{7}, Epoch{8}), attempts) == NextStep::kGiveUp);
 }
 
-TEST_CASE("a holder that lags behind is given a moment, once") {
-  const Failure failure = WrongEpoch(kNew, kOld);
+TEST_CASE("a holder that lags behind is passed over for another, or given a moment, once") {
+  Failure failure = WrongEpoch(kNew, kOld);
   CHECK(DecideRetry(failure, {}) == NextStep::kWaitForHolder);
-  CHECK(DecideRetry(failure, After(NextStep::kWaitForHolder, {})) == NextStep::kGiveUp);
+  CHECK(DecideRetry(failure, Taken(NextStep::kWaitForHolder)) == NextStep::kGiveUp);
+  failure.other_holder = true;
+  CHECK(DecideRetry(failure, {}) == NextStep::kOtherHolder);
+  CHECK(DecideRetry(failure, Taken(NextStep::kOtherHolder)) == NextStep::kWaitForHolder);
 }
 
 TEST_CASE("a holder that does not hold the slot is asked for its table, once") {
@@ -33,8 +45,8 @@ TEST_CASE("a holder that does not hold the slot is asked for its table, once") {
                            .holder_epoch = kOld,
                            .other_holder = true};
   CHECK(DecideRetry(failure, {}) == NextStep::kAskHolder);
-  CHECK(DecideRetry(failure, After(NextStep::kRefreshTable, {})) == NextStep::kAskHolder);
-  CHECK(DecideRetry(failure, After(NextStep::kAskHolder, {})) == NextStep::kGiveUp);
+  CHECK(DecideRetry(failure, Taken(NextStep::kRefreshTable)) == NextStep::kAskHolder);
+  CHECK(DecideRetry(failure, Taken(NextStep::kAskHolder)) == NextStep::kGiveUp);
   const absl::Status told = StatusForCaller(failure.status);
   CHECK(IsNotHolder(told));
   CHECK(told.message() == "it goes by another table of the same epoch: slot 3 is held by node-b");
@@ -43,13 +55,13 @@ TEST_CASE("a holder that does not hold the slot is asked for its table, once") {
 TEST_CASE("a session that is over is opened anew, once") {
   const Failure failure = {.status = absl::UnauthenticatedError("no such token")};
   CHECK(DecideRetry(failure, {}) == NextStep::kReopenSession);
-  CHECK(DecideRetry(failure, After(NextStep::kReopenSession, {})) == NextStep::kGiveUp);
+  CHECK(DecideRetry(failure, Taken(NextStep::kReopenSession)) == NextStep::kGiveUp);
 }
 
 TEST_CASE("a holder that is gone is replaced by another, once") {
   Failure failure = {.status = absl::UnavailableError("connection lost"), .other_holder = true};
   CHECK(DecideRetry(failure, {}) == NextStep::kOtherHolder);
-  CHECK(DecideRetry(failure, After(NextStep::kOtherHolder, {})) == NextStep::kGiveUp);
+  CHECK(DecideRetry(failure, Taken(NextStep::kOtherHolder)) == NextStep::kGiveUp);
   failure.other_holder = false;
   CHECK(DecideRetry(failure, {}) == NextStep::kGiveUp);
 }
@@ -57,9 +69,24 @@ TEST_CASE("a holder that is gone is replaced by another, once") {
 TEST_CASE("what one holder has lost another may have") {
   Failure failure = {.status = absl::NotFoundError("no such chunk"), .other_holder = true};
   CHECK(DecideRetry(failure, {}) == NextStep::kOtherHolder);
-  CHECK(DecideRetry(failure, After(NextStep::kOtherHolder, {})) == NextStep::kGiveUp);
+  CHECK(DecideRetry(failure, Taken(NextStep::kOtherHolder)) == NextStep::kGiveUp);
   failure.other_holder = false;
   CHECK(DecideRetry(failure, {}) == NextStep::kGiveUp);
+}
+
+TEST_CASE("what has not come to one holder yet another may have") {
+  Failure failure = {.status = absl::OutOfRangeError("10 of 20 tokens"), .other_holder = true};
+  CHECK(DecideRetry(failure, {}) == NextStep::kOtherHolder);
+  CHECK(DecideRetry(failure, Taken(NextStep::kOtherHolder)) == NextStep::kGiveUp);
+  failure.other_holder = false;
+  CHECK(DecideRetry(failure, {}) == NextStep::kGiveUp);
+}
+
+TEST_CASE("an attempt has a quarter of what is left, or what was configured, and half at most") {
+  CHECK(AttemptLimitNs(0, 4000) == 1000);
+  CHECK(AttemptLimitNs(300, 4000) == 300);
+  CHECK(AttemptLimitNs(3000, 4000) == 2000);
+  CHECK(AttemptLimitNs(0, 0) == 0);
 }
 
 TEST_CASE("a cache is gone only if both holders say so") {
@@ -68,25 +95,32 @@ TEST_CASE("a cache is gone only if both holders say so") {
   CHECK(StatusOfBothHolders(gone, gone) == gone);
   CHECK(StatusOfBothHolders(silent, gone) == silent);
   CHECK(StatusOfBothHolders(gone, silent) == silent);
+  const absl::Status part = absl::OutOfRangeError("10 of 20 tokens");
+  CHECK(StatusOfBothHolders(silent, part) == silent);
+  CHECK(StatusOfBothHolders(part, gone) == part);
+  CHECK(StatusOfBothHolders(gone, part) == part);
   // Nobody else was asked.
   CHECK(StatusOfBothHolders(absl::OkStatus(), gone) == gone);
 }
 
 TEST_CASE("each cause has its own attempt") {
-  Attempts attempts = After(NextStep::kRefreshTable, {});
-  attempts = After(NextStep::kReopenSession, attempts);
+  Attempts attempts = Taken(NextStep::kRefreshTable);
+  attempts = Taken(NextStep::kReopenSession, attempts);
   CHECK(attempts.any());
   CHECK(DecideRetry({.status = absl::UnavailableError("gone"), .other_holder = true}, attempts) ==
         NextStep::kOtherHolder);
 }
 
 TEST_CASE("nothing else is tried again") {
-  const std::vector<absl::Status> finals = {
-      absl::OutOfRangeError("x"),       absl::InvalidArgumentError("x"),
-      absl::AlreadyExistsError("x"),    absl::ResourceExhaustedError("x"),
-      absl::DeadlineExceededError("x"), absl::FailedPreconditionError("x"),
-      absl::DataLossError("x"),         absl::InternalError("x"),
-      WrongGenerationError("x"),        LayoutMismatchError("x")};
+  const std::vector<absl::Status> finals = {absl::InvalidArgumentError("x"),
+                                            absl::AlreadyExistsError("x"),
+                                            absl::ResourceExhaustedError("x"),
+                                            absl::DeadlineExceededError("x"),
+                                            absl::FailedPreconditionError("x"),
+                                            absl::DataLossError("x"),
+                                            absl::InternalError("x"),
+                                            WrongGenerationError("x"),
+                                            LayoutMismatchError("x")};
   for (const absl::Status& status : finals) {
     CHECK(DecideRetry({.status = status, .other_holder = true}, {}) == NextStep::kGiveUp);
   }

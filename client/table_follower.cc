@@ -18,6 +18,7 @@ constexpr absl::Duration kAskAgainAfter = absl::Milliseconds(5);
 }  // namespace
 
 struct TableFollower::Stream {
+  std::string address;
   std::unique_ptr<v1::Cluster::Stub> stub;
   grpc::ClientContext context;
   std::unique_ptr<grpc::ClientAsyncReader<v1::RoutingTable>> reader;
@@ -62,7 +63,8 @@ void TableFollower::Watch() {
   if (loop_->stopping()) return;
   auto stream = std::make_shared<Stream>();
   stream_ = stream;
-  stream->stub = v1::Cluster::NewStub(MakeChannel(NextAddress(), credentials_));
+  stream->address = NextAddress();
+  stream->stub = v1::Cluster::NewStub(MakeChannel(stream->address, credentials_));
   stream->context.set_deadline(std::chrono::system_clock::now() +
                                absl::ToChronoMilliseconds(kStreamAge));
   v1::WatchTableRequest request;
@@ -131,6 +133,14 @@ void TableFollower::AskHolder(const NodeId& node) {
         if (status.ok()) Receive(table, TableSource::kRefusal);
         report_(HolderAsked{node});
       });
+}
+
+void TableFollower::Suspect(const NodeId& node) {
+  const auto index = table_->FindNode(node);
+  if (stream_ == nullptr || !index.has_value()) return;
+  // A process that hangs keeps its streams open. The next address is another's, and whoever it is
+  // sends the table if it is newer.
+  if (stream_->address == table_->node(*index).control_address) stream_->context.TryCancel();
 }
 
 void TableFollower::Cancel() {

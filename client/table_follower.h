@@ -35,6 +35,8 @@ class TableFollower {
   void Refresh(const NodeId& node, Epoch epoch);
   // See control.h.
   void AskHolder(const NodeId& node);
+  // See control.h.
+  void Suspect(const NodeId& node);
   // Ends the stream.
   void Cancel();
 

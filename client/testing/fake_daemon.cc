@@ -104,9 +104,10 @@ class FakeDaemon::Impl final : public v1::Session::Service, public v1::Cluster::
     return grpc::Status::OK;
   }
 
-  grpc::Status WatchTable(grpc::ServerContext* context, const v1::WatchTableRequest*,
+  grpc::Status WatchTable(grpc::ServerContext* context, const v1::WatchTableRequest* request,
                           grpc::ServerWriter<v1::RoutingTable>* writer) override {
     std::shared_ptr<const RoutingTable> written = Table();
+    if (ToInt(written->epoch()) > request->known_epoch()) written = nullptr;
     while (!context->IsCancelled() && !stopping_) {
       const auto table = Table();
       if (options_.streams_tables && table != written) writer->Write(ToProto(*table));
@@ -178,6 +179,7 @@ class FakeDaemon::Impl final : public v1::Session::Service, public v1::Cluster::
     shared->ReceiveInto(kept->payload.data(), [this, kept, shared](absl::Status status) {
       if (!status.ok()) return;
       held_.push_back(kept);
+      held_now_ = held_.size();
       most_at_once_ = std::max<uint64_t>(most_at_once_, held_.size());
       if (!hold_) AnswerHeld();
     });
@@ -186,6 +188,7 @@ class FakeDaemon::Impl final : public v1::Session::Service, public v1::Cluster::
   void AnswerHeld() {
     std::vector<std::shared_ptr<Kept>> held;
     held.swap(held_);
+    held_now_ = 0;
     for (const auto& kept : held) Answer(*kept);
   }
 
@@ -204,7 +207,10 @@ class FakeDaemon::Impl final : public v1::Session::Service, public v1::Cluster::
     FakeAnswer answer = script ? script(kept.request) : FakeAnswer{};
     wire::ReplyHeader header{.request_id = kept.request.header.request_id,
                              .epoch = answer.epoch,
-                             .payload_bytes = answer.payload.size()};
+                             .payload_bytes = answer.payload.size(),
+                             .compute_ns = answer.compute_ns,
+                             .batch_rows = answer.batch_rows,
+                             .lane_rows_queued = answer.lane_rows_queued};
     MessageBytes bytes;
     if (!answer.status.ok()) {
       header.payload_bytes = 0;
@@ -259,6 +265,7 @@ class FakeDaemon::Impl final : public v1::Session::Service, public v1::Cluster::
   std::atomic<uint64_t> generation_ = 1;
   std::atomic<uint64_t> sessions_opened_ = 0;
   std::atomic<uint64_t> sessions_closed_ = 0;
+  std::atomic<uint64_t> held_now_ = 0;
   std::atomic<uint64_t> most_at_once_ = 0;
   std::atomic<uint64_t> pings_answered_ = 0;
   std::array<std::atomic<uint64_t>, 16> requests_{};
@@ -314,6 +321,7 @@ uint64_t FakeDaemon::pings_answered() const { return impl_->pings_answered_; }
 uint64_t FakeDaemon::requests(wire::Opcode opcode) const {
   return impl_->requests_[static_cast<size_t>(opcode)];
 }
+uint64_t FakeDaemon::held() const { return impl_->held_now_; }
 uint64_t FakeDaemon::most_at_once() const { return impl_->most_at_once_; }
 uint64_t FakeDaemon::sessions_opened() const { return impl_->sessions_opened_; }
 uint64_t FakeDaemon::sessions_closed() const { return impl_->sessions_closed_; }

@@ -23,7 +23,11 @@ struct FakeAnswer {
   absl::Status status;
   std::vector<std::byte> payload;
   std::vector<wire::MissingEntry> missing;  // ATTEND
-  uint64_t epoch = 1;                       // in the reply's header
+  // In the reply's header.
+  uint64_t epoch = 1;
+  uint64_t compute_ns = 0;
+  uint32_t batch_rows = 0;
+  uint32_t lane_rows_queued = 0;
 };
 
 using Script = std::function<FakeAnswer(const ParsedRequest&)>;
@@ -64,6 +68,7 @@ class FakeDaemon {
   uint64_t pings_answered() const;
 
   uint64_t requests(wire::Opcode opcode) const;  // so far, HELLO and PING included
+  uint64_t held() const;                         // requests that are kept now
   uint64_t most_at_once() const;                 // requests that were kept at the same time
   uint64_t sessions_opened() const;
   uint64_t sessions_closed() const;

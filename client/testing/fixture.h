@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "catch2/catch.hpp"
 #include "client/client.h"
 #include "client/testing/fake_daemon.h"
@@ -28,11 +29,33 @@ inline ClientOptions Options(const FakeDaemon& daemon) {
           .dead_after = absl::Milliseconds(250)};
 }
 
-inline std::unique_ptr<Client> ConnectTo(const FakeDaemon& daemon) {
-  auto client = Client::Connect(Options(daemon));
+// Of a client that takes nobody for dead: nothing but a call's own time ends it.
+inline ClientOptions PatientOptions(const FakeDaemon& daemon) {
+  ClientOptions options = Options(daemon);
+  options.ping_after = options.dead_after = absl::Seconds(60);
+  return options;
+}
+
+inline std::unique_ptr<Client> ConnectWith(const ClientOptions& options) {
+  auto client = Client::Connect(options);
   INFO(client.status().ToString());
   REQUIRE(client.ok());
   return *std::move(client);
+}
+
+inline std::unique_ptr<Client> ConnectTo(const FakeDaemon& daemon) {
+  return ConnectWith(Options(daemon));
+}
+
+// Turns the client until `done`. False: it took too long.
+template <typename Done>
+bool TurnUntil(Client& client, const Done& done) {
+  const absl::Time give_up = absl::Now() + absl::Seconds(15);
+  while (absl::Now() < give_up) {
+    if (done()) return true;
+    if (!client.Progress()) absl::SleepFor(absl::Microseconds(50));
+  }
+  return false;
 }
 
 // One query token of two heads over 10 tokens of each chunk.
