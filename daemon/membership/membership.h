@@ -63,6 +63,9 @@ class Membership {
   // Announces that this node drains, or no longer does. The authority may answer with another
   // table.
   virtual void SetDraining(bool draining) = 0;
+  // Whether the slots of a node that drains go to others, one by one, while it answers for those
+  // that it still holds.
+  virtual bool hands_over() const { return false; }
 
   // Claims more slots. Claims of a placement that is over mean nothing. Nobody claims anything of a
   // backend whose tables have no joining nodes.
@@ -71,7 +74,7 @@ class Membership {
   virtual const ServingFence& fence() const { return open_; }
 
  private:
-  const ServingFence open_;
+  const ServingFence open_{};
 };
 
 }  // namespace latentd
