@@ -4,7 +4,7 @@ set -uo pipefail
 
 usage() {
   cat <<'EOF'
-Usage: deploy/test.sh [--config NAME]... [BAZEL_TEST_ARGUMENT]...
+Usage: deploy/test.sh [--faults] [--config NAME]... [BAZEL_TEST_ARGUMENT]...
 
 Runs deploy/setup.sh and `bazel test //...`, shows the logs of failed tests and
 ends with a line "N passed, N failed" that counts test targets. The exit status
@@ -13,6 +13,10 @@ line is "interrupted: N passed, N failed, N not run" and the status 130. NAME is
 one of .bazelrc's: release, debug, asan, ubsan, tsan, cpu. Each of them compiles
 everything once for itself; without one, what deploy/quickstart.sh has compiled
 is not compiled again.
+
+--faults runs the fault tests too: a cluster with three members of etcd on a
+network of its own (network namespaces, so as root), whose daemons are killed,
+frozen and cut off under load. They take at most 20 minutes, one at a time.
 
 Environment:
   LATENTD_OUTPUT_BASE   Bazel's --output_base
@@ -27,9 +31,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 exec </dev/null
 
 arguments=()
+targets=(//...)
 while (($# > 0)); do
   case $1 in
     -h|--help) usage; exit 0 ;;
+    --faults) targets+=(//tests/cluster:faults) ;;
     --config)
       (($# >= 2)) || { usage >&2; exit 2; }
       arguments+=("--config=$2")
@@ -69,7 +75,7 @@ trap finish EXIT
 
 echo "test: building and testing everything: well over ten minutes on two cores the first time"
 bazel "${startup[@]}" test --keep_going --build_event_json_file="$scratch/events.json" \
-  "${arguments[@]}" -- //...
+  "${arguments[@]}" -- "${targets[@]}"
 status=$?
 
 python3 - "$scratch/events.json" "$status" <<'EOF'
