@@ -47,7 +47,7 @@ struct RpcMetadata {
 
 class RpcSet {
  public:
-  explicit RpcSet(EventLoop* loop) : shared_(std::make_shared<Shared>(loop)) {}
+  explicit RpcSet(EventLoop* loop);
   // Cancels all calls and waits until gRPC has let go of them, which takes no answer from anybody.
   // Their ends are not told.
   ~RpcSet();
