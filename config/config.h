@@ -163,6 +163,22 @@ struct MembershipConfig {
   friend bool operator==(const MembershipConfig&, const MembershipConfig&) = default;
 };
 
+// Whose copies a publish or seal waits for.
+enum class Acks : uint8_t { kAll = 1, kPrimary = 2 };
+
+struct MigrationConfig {
+  uint64_t rate_bytes_per_s = 0;  // 0: as fast as it goes
+  uint32_t parallel = 4;          // ranges of records under way
+
+  friend bool operator==(const MigrationConfig&, const MigrationConfig&) = default;
+};
+
+struct ScrubConfig {
+  uint64_t rate_bytes_per_s = 16 * kMiB;  // of each lane; 0: never
+
+  friend bool operator==(const ScrubConfig&, const ScrubConfig&) = default;
+};
+
 struct StoreConfig {
   double high_watermark = 0.95;        // of a lane's pages: above it, eviction starts...
   double low_watermark = 0.90;         // ...and goes on down to here
@@ -207,6 +223,9 @@ struct Config {
   RecordFormat record = RecordFormat::kBf16;
   MembershipConfig membership;
   uint32_t replicas = 1;
+  Acks acks = Acks::kAll;
+  MigrationConfig migration;
+  ScrubConfig scrub;
   StoreConfig store;
   SessionConfig session;
   DrainConfig drain;

@@ -307,6 +307,22 @@ Schema<MembershipConfig> MembershipSchema() {
   };
 }
 
+Schema<MigrationConfig> MigrationSchema() {
+  using C = MigrationConfig;
+  return {
+      ScalarKey("rate", &C::rate_bytes_per_s, SizeCodec(0, kMaxBytes),
+                "Bytes a second that this node copies at most; 0: as fast as it goes."),
+      ScalarKey("parallel", &C::parallel, CountCodec(1, 64),
+                "Ranges of records, of some MiB each, that are on their way at a time."),
+  };
+}
+
+Schema<ScrubConfig> ScrubSchema() {
+  return {ScalarKey("rate", &ScrubConfig::rate_bytes_per_s, SizeCodec(0, kMaxBytes),
+                    "Bytes a second that each lane reads again while it has nothing else to do; 0: "
+                    "never.")};
+}
+
 Schema<StoreConfig> StoreSchema() {
   using C = StoreConfig;
   return {
@@ -373,6 +389,15 @@ const Schema<Config>& ConfigSchema() {
       MapKey("membership", &C::membership, MembershipSchema(), "Which nodes make up the cluster."),
       ScalarKey("replicas", &C::replicas, CountCodec(1, kMaxReplicas),
                 "Nodes that hold each chunk; no more than there are nodes."),
+      ScalarKey("acks", &C::acks,
+                ChoiceCodec<Acks>({{"all", Acks::kAll}, {"primary", Acks::kPrimary}}),
+                "When what is published is acknowledged. all: every replica has it. primary: the "
+                "first of them has it, and is lost if that node dies right then."),
+      MapKey("migration", &C::migration, MigrationSchema(),
+             "Copying chunks of slots that come to this node."),
+      MapKey("scrub", &C::scrub, ScrubSchema(),
+             "Reading chunks again to see whether they are what they were sealed as. One that is "
+             "not is answered for no more, and fetched anew from another node that holds it."),
       MapKey("store", &C::store, StoreSchema(), "The latent store of each lane."),
       MapKey("session", &C::session, SessionSchema(), "Clients' sessions."),
       MapKey("drain", &C::drain, DrainSchema(), "Stopping in good order."),

@@ -79,10 +79,12 @@ std::string LastSeenText(const v1::Node& node) {
   return node.silent_ms() < 1000 ? "now" : absl::StrCat(Milliseconds(node.silent_ms()), " ago");
 }
 
-// Slots that a node is first among the holders of, and those that it holds at all.
+// Slots that a node is first among the holders of, those that it holds at all, and those that it is
+// copying.
 struct Held {
   uint64_t primary = 0;
   uint64_t all = 0;
+  uint64_t joining = 0;
 };
 
 std::vector<Held> HeldBy(const v1::RoutingTable& table) {
@@ -93,8 +95,58 @@ std::vector<Held> HeldBy(const v1::RoutingTable& table) {
       held[range.holders(i)].all += range.slots();
       if (i == 0) held[range.holders(i)].primary += range.slots();
     }
+    for (const uint32_t joining : range.joining()) {
+      if (joining < held.size()) held[joining].joining += range.slots();
+    }
   }
   return held;
+}
+
+// "10924 (5462 as primary), copying 31"
+std::string SlotsText(const Held& held) {
+  return absl::StrCat(held.all, " (", held.primary, " as primary)",
+                      held.joining == 0 ? "" : absl::StrCat(", copying ", held.joining));
+}
+
+std::string CopyText(const v1::ReplicationStatus& status) {
+  return absl::StrCat(status.slots_copied(), " of ", status.slots_joining(), " slots, ",
+                      status.copies_under_way(), " chunks under way, ", status.chunks_copied(),
+                      " copied (", HumanBytes(static_cast<double>(status.bytes_copied())), ", now ",
+                      HumanBytes(status.copy_bytes_per_second()), "/s), ", status.copy_failures(),
+                      " failures",
+                      status.copy_failures() == 0 || status.last_copy_failure().empty()
+                          ? ""
+                          : absl::StrCat(", last: ", status.last_copy_failure()));
+}
+
+std::string ForwardText(const v1::ReplicationStatus& status) {
+  return absl::StrCat(status.forwards_under_way(), " writes under way, the oldest for ",
+                      Milliseconds(status.oldest_forward_ms()), ", ", status.forwards_failed(),
+                      " failed");
+}
+
+std::string ClusterText(const v1::ReplicationStatus& status) {
+  return absl::StrCat(status.cluster_degraded_slots(), " slots with too few holders, ",
+                      status.cluster_moving_slots(), " moving");
+}
+
+json ReplicationJson(const v1::ReplicationStatus& status) {
+  return {{"slots_primary", status.slots_primary()},
+          {"slots_held", status.slots_held()},
+          {"slots_joining", status.slots_joining()},
+          {"slots_copied", status.slots_copied()},
+          {"copies_under_way", status.copies_under_way()},
+          {"chunks_copied", status.chunks_copied()},
+          {"bytes_copied", status.bytes_copied()},
+          {"copy_bytes_per_second", status.copy_bytes_per_second()},
+          {"copy_failures", status.copy_failures()},
+          {"last_copy_failure", status.last_copy_failure()},
+          {"chunks_repaired", status.chunks_repaired()},
+          {"forwards_under_way", status.forwards_under_way()},
+          {"oldest_forward_ms", status.oldest_forward_ms()},
+          {"forwards_failed", status.forwards_failed()},
+          {"cluster_degraded_slots", status.cluster_degraded_slots()},
+          {"cluster_moving_slots", status.cluster_moving_slots()}};
 }
 
 std::string HoldersText(const v1::RoutingTable& table, const v1::SlotRange& range) {
@@ -131,6 +183,13 @@ View StatusView(const v1::StatusResponse& status) {
   node.Add({"generation", GenerationText(status.generation())});
   node.Add({"layout", LayoutText(status.layout())});
   node.Add({"membership", absl::StrCat(status.membership(), ", epoch ", status.epoch())});
+  const v1::ReplicationStatus& replication = status.replication();
+  node.Add({"slots", SlotsText({.primary = replication.slots_primary(),
+                                .all = replication.slots_held(),
+                                .joining = replication.slots_joining()})});
+  node.Add({"copying", CopyText(replication)});
+  node.Add({"forwarding", ForwardText(replication)});
+  node.Add({"cluster", ClusterText(replication)});
   node.Add({"sessions", absl::StrCat(status.sessions())});
   node.Add({"cuda", status.cuda()});
   node.Add({"metrics", status.metrics_address().empty() ? "off" : status.metrics_address()});
@@ -167,20 +226,32 @@ View StatusView(const v1::StatusResponse& status) {
                {"sessions", status.sessions()},
                {"cuda", status.cuda()},
                {"metrics_address", status.metrics_address()},
+               {"replication", ReplicationJson(status.replication())},
                {"lanes", std::move(lanes_json)}};
   return view;
 }
 
-View NodesView(const v1::ListNodesResponse& nodes) {
-  TextTable table(
-      {"node", "address", "state", ">capacity", "generation", "version", ">last seen", "trouble"});
+View NodesView(const v1::ListNodesResponse& nodes, const v1::RoutingTable& slots) {
+  const std::vector<Held> held = HeldBy(slots);
+  const auto held_by = [&](const std::string& id) {
+    for (int i = 0; i < slots.nodes_size(); ++i) {
+      if (slots.nodes(i).id() == id) return held[i];
+    }
+    return Held{};
+  };
+  TextTable table({"node", "address", "state", ">capacity", ">slots", ">joining", "generation",
+                   "version", ">last seen", "trouble"});
   json list = json::array();
   for (const v1::Node& node : nodes.nodes()) {
     table.Add({node.id(), node.control_address(), StateName(node.state()),
                HumanBytes(static_cast<double>(node.capacity_bytes())),
+               absl::StrCat(held_by(node.id()).all), absl::StrCat(held_by(node.id()).joining),
                GenerationText(node.generation()), node.version().empty() ? "-" : node.version(),
                LastSeenText(node), node.trouble().empty() ? "-" : node.trouble()});
-    list.push_back(NodeJson(node));
+    json entry = NodeJson(node);
+    entry["slots"] = held_by(node.id()).all;
+    entry["slots_joining"] = held_by(node.id()).joining;
+    list.push_back(std::move(entry));
   }
   return {table.ToString(), {{"nodes", std::move(list)}}};
 }

@@ -17,7 +17,8 @@ struct View {
 };
 
 View StatusView(const v1::StatusResponse& status);
-View NodesView(const v1::ListNodesResponse& nodes);
+// Slots as the table has them; without a table, none are shown.
+View NodesView(const v1::ListNodesResponse& nodes, const v1::RoutingTable& table);
 // `ranges`: every range of slots with its holders, else only how many slots each node holds.
 View TableView(const v1::RoutingTable& table, bool ranges);
 View ChunksView(const v1::ChunksResponse& chunks);

@@ -57,18 +57,42 @@ TEST_CASE("the status names the node, its layout and its lanes") {
   lane.set_backend("cpu (AVX3, 2 threads)");
   lane.set_pages_total(200);
   lane.set_pages_free(50);
+  status.mutable_replication()->set_slots_held(12345);
+  status.mutable_replication()->set_copy_failures(3);
+  status.mutable_replication()->set_last_copy_failure("node b: gone");
   const View view = StatusView(status);
   CHECK_THAT(view.text, Contains("node-a") && Contains("draining") && Contains("1h2m3s") &&
                             Contains("deepseek-v3") && Contains("75.0%") &&
                             Contains("cpu (AVX3, 2 threads)"));
   CHECK(view.json["lanes"][0]["pages_free"] == 50);
   CHECK(view.json["state"] == "draining");
+  CHECK_THAT(view.text, Contains("12345") && Contains("node b: gone"));
+  CHECK(view.json["replication"]["slots_held"] == 12345);
+}
+
+TEST_CASE("nodes are shown with the slots that they hold and those that they copy") {
+  v1::ListNodesResponse nodes;
+  nodes.add_nodes()->set_id("node-z");
+  v1::RoutingTable table;
+  table.add_nodes()->set_id("node-y");
+  table.add_nodes()->set_id("node-z");
+  v1::SlotRange& range = *table.add_ranges();
+  range.set_slots(65'000);
+  range.add_holders(0);
+  range.add_joining(1);
+  v1::SlotRange& other = *table.add_ranges();
+  other.set_slots(536);
+  other.add_holders(1);
+  const View view = NodesView(nodes, table);
+  CHECK_THAT(view.text, Contains("65000") && Contains("536"));
+  CHECK(view.json["nodes"][0]["slots"] == 536);
+  CHECK(view.json["nodes"][0]["slots_joining"] == 65'000);
 }
 
 TEST_CASE("nodes that nobody has heard of are shown as such") {
   v1::ListNodesResponse nodes;
   nodes.add_nodes()->set_id("node-z");
-  const View view = NodesView(nodes);
+  const View view = NodesView(nodes, {});
   CHECK_THAT(view.text, Contains("node-z") && Contains("unknown") && Contains("never"));
   CHECK(view.json["nodes"][0]["state"] == "unknown");
 }
@@ -82,7 +106,7 @@ TEST_CASE("a node that does not answer is shown with what was known of it, and w
   node.set_version("1.2.3");
   node.set_silent_ms(65'000);
   node.set_trouble("Connection refused");
-  const View view = NodesView(nodes);
+  const View view = NodesView(nodes, {});
   CHECK_THAT(view.text, Contains("unreachable") && Contains("0000000000000abc") &&
                             Contains("1.2.3") && Contains("1m5s ago") &&
                             Contains("Connection refused"));

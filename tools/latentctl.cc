@@ -20,6 +20,7 @@ struct Flags {
   bool ranges = false;
   uint32_t limit = 100;
   std::string prefix;
+  std::string node;
   bool wait = false;
   double wait_timeout_s = 60;
 };
@@ -42,9 +43,12 @@ void AddFlags(CLI::App& app, Flags* flags) {
   chunks.add_option("--prefix", flags->prefix,
                     "only those whose id starts with these hexadecimal digits");
   CLI::App& drain = *app.add_subcommand(
-      "drain", "admit no more queries and publishes; what is in flight finishes");
-  CLI::Option* wait =
-      drain.add_flag("--wait", flags->wait, "return when nothing is in flight any more");
+      "drain",
+      "where etcd keeps the cluster, give the node's slots to others while it goes on answering; "
+      "with a static list, admit no more queries and publishes");
+  drain.add_option("NODE", flags->node, "the node's id; without it, the one at the endpoint");
+  CLI::Option* wait = drain.add_flag(
+      "--wait", flags->wait, "return when it holds no slot and nothing is in flight any more");
   drain.add_option("--wait-timeout", flags->wait_timeout_s, "give up after this long")
       ->needs(wait)
       ->check(PositiveSeconds())
@@ -58,30 +62,73 @@ uint64_t InFlight(const v1::StatusResponse& status) {
   return requests;
 }
 
+// What a node that drains still has to do.
+struct LeftToDrain {
+  uint64_t requests = 0;
+  uint64_t slots = 0;
+
+  bool any() const { return requests > 0 || slots > 0; }
+  std::string ToString() const {
+    return absl::StrCat(slots == 0 ? "" : absl::StrCat(slots, " slots to go, "), requests,
+                        " requests in flight");
+  }
+};
+
 absl::StatusOr<View> Drain(AdminCalls& calls, const Flags& flags) {
   const auto drained = calls.Drain();
   if (!drained.ok()) return drained.status();
-  uint64_t in_flight = drained->requests_in_flight();
+  // With a static list of nodes its slots stay where they are.
+  const bool hands_over = drained->hands_over();
+  LeftToDrain left{.requests = drained->requests_in_flight(),
+                   .slots = hands_over ? drained->slots_held() : 0};
   ProgressLine progress;
   const absl::Time give_up = absl::Now() + absl::Seconds(flags.wait_timeout_s);
   if (flags.wait) CatchInterrupts();
-  while (flags.wait && in_flight > 0) {
+  while (flags.wait && left.any()) {
     if (Interrupted()) {
       return absl::CancelledError(
-          absl::StrCat("interrupted; the node is draining, ", in_flight, " requests in flight"));
+          absl::StrCat("interrupted; the node is draining, ", left.ToString()));
     }
     if (absl::Now() > give_up) {
-      return absl::DeadlineExceededError(absl::StrCat(
-          "still draining: ", in_flight, " requests in flight after ", flags.wait_timeout_s, " s"));
+      return absl::DeadlineExceededError(
+          absl::StrCat("still draining: ", left.ToString(), " after ", flags.wait_timeout_s, " s"));
     }
-    progress.Show(absl::StrCat("draining: ", in_flight, " requests in flight"));
-    absl::SleepFor(absl::Milliseconds(50));
+    progress.Show(absl::StrCat("draining: ", left.ToString()));
+    absl::SleepFor(absl::Milliseconds(hands_over ? 200 : 50));
     const auto status = calls.Status();
     if (!status.ok()) return status.status();
-    in_flight = InFlight(*status);
+    left = {.requests = InFlight(*status),
+            .slots = hands_over ? status->replication().slots_held() : 0};
   }
-  return View{absl::StrCat("draining, ", in_flight, " requests in flight\n"),
-              {{"state", "draining"}, {"requests_in_flight", in_flight}}};
+  return View{
+      absl::StrCat("draining, ", left.ToString(), "\n"),
+      {{"state", "draining"}, {"requests_in_flight", left.requests}, {"slots_held", left.slots}}};
+}
+
+// The node of that name, wherever it is.
+absl::StatusOr<View> DrainNode(AdminCalls& calls, const Flags& flags) {
+  if (flags.node.empty()) return Drain(calls, flags);
+  const auto nodes = calls.ListNodes();
+  if (!nodes.ok()) return nodes.status();
+  std::vector<std::string> names;
+  for (const v1::Node& node : nodes->nodes()) {
+    names.push_back(node.id());
+    if (node.id() != flags.node) continue;
+    const auto there = AdminCalls::Create(node.control_address(), flags.connection.tls,
+                                          absl::Seconds(flags.connection.timeout_s));
+    if (!there.ok()) return there.status();
+    return Drain(**there, flags);
+  }
+  return absl::NotFoundError(
+      absl::StrCat("no node \"", flags.node, "\"; there are ", absl::StrJoin(names, ", ")));
+}
+
+absl::StatusOr<View> Nodes(AdminCalls& calls) {
+  const auto nodes = calls.ListNodes();
+  if (!nodes.ok()) return nodes.status();
+  // A daemon without a table knows its nodes all the same.
+  const auto table = calls.GetTable();
+  return NodesView(*nodes, table.ok() ? *table : v1::RoutingTable());
 }
 
 template <typename Response, typename MakeView>
@@ -92,13 +139,13 @@ absl::StatusOr<View> Shown(const absl::StatusOr<Response>& response, MakeView vi
 
 absl::StatusOr<View> Run(AdminCalls& calls, const std::string& command, const Flags& flags) {
   if (command == "status") return Shown(calls.Status(), StatusView);
-  if (command == "nodes") return Shown(calls.ListNodes(), NodesView);
+  if (command == "nodes") return Nodes(calls);
   if (command == "table") {
     return Shown(calls.GetTable(),
                  [&](const v1::RoutingTable& table) { return TableView(table, flags.ranges); });
   }
   if (command == "chunks") return Shown(calls.Chunks(flags.limit, flags.prefix), ChunksView);
-  if (command == "drain") return Drain(calls, flags);
+  if (command == "drain") return DrainNode(calls, flags);
   return Shown(calls.Resume(), [](const v1::ResumeResponse&) {
     return View{"active\n", {{"state", "active"}}};
   });

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "daemon/metrics/replication_metrics.h"
+
 namespace latentd {
 
 using prometheus::MetricType;
@@ -62,6 +64,7 @@ void AppendNodeMetrics(const NodeSnapshot& node, MetricFamilies& to) {
   AddSample(ended, {{"reason", "closed"}}, static_cast<double>(node.sessions.closed));
   AddSample(ended, {{"reason", "expired"}}, static_cast<double>(node.sessions.expired));
   AddSample(ended, {{"reason", "lost"}}, static_cast<double>(node.sessions.lost));
+  AppendReplicationMetrics(node.replication, to);
 }
 
 }  // namespace latentd

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "daemon/metrics/families.h"
+#include "daemon/replication/replication_status.h"
 #include "daemon/session/registry.h"
 
 namespace latentd {
@@ -33,6 +34,7 @@ struct NodeSnapshot {
   std::vector<std::string> peer_states;  // all there are
   std::vector<PeerSample> peers;
   SessionCounts sessions;
+  ReplicationSnapshot replication;
 };
 
 void AppendNodeMetrics(const NodeSnapshot& node, MetricFamilies& to);

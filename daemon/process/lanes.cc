@@ -73,7 +73,8 @@ absl::Status CheckCpus(const Config& config, const std::set<int>& allowed) {
   return absl::OkStatus();
 }
 
-std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation generation) {
+std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation generation,
+                                         const LaneSeams& seams) {
   std::vector<uint64_t> caches;
   for (const LaneConfig& lane : config.data.lanes) caches.push_back(lane.cache_bytes);
 
@@ -98,13 +99,18 @@ std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation genera
     options.ping_after = absl::Milliseconds(config.data.liveness.ping_ms);
     options.dead_after = absl::Milliseconds(config.data.liveness.dead_ms);
     options.limits = ToLimits(config.data.limits, lane);
+    options.replica_sink = seams.replica_sink;
+    options.acks_all = config.acks == Acks::kAll;
+    options.fence = seams.fence;
+    options.scrub_bytes_per_s = config.scrub.rate_bytes_per_s;
     all.push_back(std::move(options));
   }
   return all;
 }
 
 absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& config,
-                                                             Generation generation) {
+                                                             Generation generation,
+                                                             const LaneSeams& seams) {
   if (absl::Status cpus = CheckCpus(config, AllowedCpus()); !cpus.ok()) return cpus;
   if (absl::Status memory = CheckHostMemory(config, ReadMemoryBounds()); !memory.ok()) {
     return memory;
@@ -120,7 +126,7 @@ absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& confi
                                             : absl::StrJoin(config.data.transports, ",")}});
 
   std::vector<std::unique_ptr<Lane>> lanes;
-  for (LaneOptions& options : MakeLaneOptions(config, generation)) {
+  for (LaneOptions& options : MakeLaneOptions(config, generation, seams)) {
     const std::string name = absl::StrCat("data.lanes[", options.index, "] (", options.device,
                                           ", cache ", options.cache_bytes, " bytes): ");
     absl::StatusOr<std::unique_ptr<Lane>> lane = Lane::Create(std::move(options), *context);

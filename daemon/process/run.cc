@@ -17,6 +17,7 @@
 #include "daemon/process/lanes.h"
 #include "daemon/process/log.h"
 #include "daemon/process/notify.h"
+#include "daemon/process/parts.h"
 #include "daemon/process/server.h"
 #include "daemon/process/signals.h"
 #include "daemon/process/version.h"
@@ -68,10 +69,10 @@ absl::StatusOr<std::unique_ptr<Server>> StartServer(const Config& config) {
                        {"generation", absl::StrCat(absl::Hex(ToInt(generation), absl::kZeroPad16))},
                        {"layout", ToString(layout)},
                        {"layout_hash", ToString(HashLayout(layout))}});
-  absl::StatusOr<std::vector<std::unique_ptr<Lane>>> lanes = MakeLanes(config, generation);
-  if (!lanes.ok()) return lanes.status();
-  WatchDevices(*lanes);
-  return Server::Start(config, generation, *std::move(lanes));
+  absl::StatusOr<ServerParts> parts = MakeParts(config, generation);
+  if (!parts.ok()) return parts.status();
+  WatchDevices(parts->lanes);
+  return Server::Start(config, generation, *std::move(parts));
 }
 
 // Requests in flight of a server, until that is gone. Any thread.

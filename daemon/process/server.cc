@@ -50,16 +50,26 @@ Generation DrawGeneration() {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, Generation generation,
                                                       std::vector<std::unique_ptr<Lane>> lanes) {
+  ServerParts parts;
   absl::StatusOr<std::unique_ptr<Membership>> membership = MakeMembership(config, kVersion);
   if (!membership.ok()) return membership.status();
-  auto server = std::unique_ptr<Server>(
-      new Server(config, generation, std::move(lanes), *std::move(membership)));
+  parts.membership = *std::move(membership);
+  parts.lanes = std::move(lanes);
+  return Start(config, generation, std::move(parts));
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, Generation generation,
+                                                      ServerParts parts) {
+  auto server = std::unique_ptr<Server>(new Server(config, generation, std::move(parts)));
   for (Lane* lane : server->lane_pointers_) {
     lane->SetSessionLostCallback(
         [sessions = server->sessions_.get()](SessionToken token, const absl::Status& why) {
           sessions->LostByLane(token, why);
         });
     lane->Start();
+  }
+  if (server->replication_ != nullptr) {
+    server->replication_->Start(server->lane_pointers_, server->membership_);
   }
   if (absl::Status s = server->StartControl(config); !s.ok()) return s;
   if (absl::Status s = server->StartMembership(config); !s.ok()) return s;
@@ -69,31 +79,33 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, Gene
   return server;
 }
 
-Server::Server(const Config& config, Generation generation,
-               std::vector<std::unique_ptr<Lane>> lanes, std::unique_ptr<Membership> membership)
+Server::Server(const Config& config, Generation generation, ServerParts parts)
     : facts_{.id = config.node.id,
              .generation = generation,
              .layout = LayoutOf(config),
              .version = kVersion,
              .started = absl::Now(),
              .cuda = DescribeCuda()},
-      lanes_(std::move(lanes)),
-      lane_pointers_(Pointers(lanes_)),
-      membership_(std::move(membership)),
+      replicas_(config.replicas),
+      parts_(std::move(parts)),
+      membership_(parts_.membership.get()),
+      replication_(parts_.replication.get()),
+      lane_pointers_(Pointers(parts_.lanes)),
       sessions_(std::make_unique<SessionRegistry>(RulesOf(config), lane_pointers_)),
-      lifecycle_(std::make_unique<Lifecycle>(lane_pointers_, membership_.get(),
+      lifecycle_(std::make_unique<Lifecycle>(lane_pointers_, membership_,
                                              [this](bool serving) {
                                                if (control_ != nullptr)
                                                  control_->SetServing(serving);
                                              })),
       session_service_(
           std::make_unique<SessionService>(&facts_, lane_pointers_, sessions_.get(), &streams_)),
-      peers_(std::make_unique<PeerWatch>(&facts_, membership_.get(),
+      peers_(std::make_unique<PeerWatch>(&facts_, membership_,
                                          PeerWatchOptions{.tls = config.control.tls})),
       cluster_service_(
-          std::make_unique<ClusterService>(&facts_, membership_.get(), &streams_, peers_.get())),
+          std::make_unique<ClusterService>(&facts_, membership_, &streams_, peers_.get())),
       admin_service_(std::make_unique<AdminService>(&facts_, lane_pointers_, sessions_.get(),
-                                                    membership_.get(), lifecycle_.get())) {
+                                                    membership_, lifecycle_.get(),
+                                                    [this] { return SnapshotReplication(); })) {
   for (Lane* lane : lane_pointers_) lane->SetAdmitting(false);
 }
 
@@ -125,6 +137,7 @@ absl::Status Server::StartMembership(const Config& config) {
     LogInfo("routing table", {{"epoch", ToInt(table->epoch())}, {"nodes", table->nodes().size()}});
     // Lanes before frontends: nobody is told of a table that a lane would still refuse.
     for (Lane* lane : lane_pointers_) lane->SetTable(table);
+    if (replication_ != nullptr) replication_->SetTable(table);
     streams_.Publish(*table);
   });
 }
@@ -150,6 +163,7 @@ absl::Status Server::Stop(absl::Time deadline) {
   // Operators can watch the drain; frontends that follow the table go elsewhere at once.
   streams_.Close();
   const absl::Status lanes_stopped = StopLanes(deadline);
+  if (replication_ != nullptr) replication_->Stop();
   sessions_->Shutdown();
   membership_->Stop();
   if (control_ != nullptr) control_->Shutdown(absl::Now() + kCallGrace);
@@ -177,6 +191,15 @@ std::vector<absl::Time> Server::LaneTurns() const {
   return turns;
 }
 
+ReplicationSnapshot Server::SnapshotReplication() const {
+  ReplicationSnapshot snapshot;
+  if (const TablePtr table = membership_->table()) {
+    snapshot.standing = StandingOf(*table, facts_.id, replicas_);
+  }
+  if (replication_ != nullptr) snapshot.status = replication_->status();
+  return snapshot;
+}
+
 NodeSnapshot Server::Snapshot() const {
   NodeSnapshot node{.node_id = facts_.id,
                     .version = facts_.version,
@@ -189,7 +212,8 @@ NodeSnapshot Server::Snapshot() const {
                     .table_watches = streams_.count(),
                     .peer_states = {},
                     .peers = {},
-                    .sessions = sessions_->counts()};
+                    .sessions = sessions_->counts(),
+                    .replication = SnapshotReplication()};
   for (const LifecycleState state : {LifecycleState::kStarting, LifecycleState::kActive,
                                      LifecycleState::kDraining, LifecycleState::kStopping}) {
     node.states.emplace_back(LifecycleStateName(state));

@@ -17,6 +17,7 @@
 #include "daemon/membership/membership.h"
 #include "daemon/metrics/metrics_server.h"
 #include "daemon/metrics/node_metrics.h"
+#include "daemon/process/parts.h"
 #include "daemon/services/admin_service.h"
 #include "daemon/services/cluster_service.h"
 #include "daemon/services/control_server.h"
@@ -38,6 +39,9 @@ class Server {
   // generation. Errors name the key of the configuration that cannot be.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config, Generation generation,
                                                        std::vector<std::unique_ptr<Lane>> lanes);
+  // With a membership of the caller's choosing, and with what copies chunks, if anything does.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config, Generation generation,
+                                                       ServerParts parts);
   // Stops at once what Stop has not.
   ~Server();
   Server(const Server&) = delete;
@@ -55,20 +59,22 @@ class Server {
   uint64_t RequestsInFlight() const { return lifecycle_->RequestsInFlight(); }
 
  private:
-  Server(const Config& config, Generation generation, std::vector<std::unique_ptr<Lane>> lanes,
-         std::unique_ptr<Membership> membership);
+  Server(const Config& config, Generation generation, ServerParts parts);
 
   absl::Status StartControl(const Config& config);
   absl::Status StartMembership(const Config& config);
   absl::Status StartMetrics(const Config& config);
   absl::Status StopLanes(absl::Time deadline);
   NodeSnapshot Snapshot() const;
+  ReplicationSnapshot SnapshotReplication() const;
 
   // In the order of construction: each uses only what stands above it.
   const NodeFacts facts_;
-  const std::vector<std::unique_ptr<Lane>> lanes_;
+  const uint32_t replicas_;
+  const ServerParts parts_;
+  Membership* const membership_;
+  Replication* const replication_;  // may be null
   const std::vector<Lane*> lane_pointers_;
-  const std::unique_ptr<Membership> membership_;
   TableStreams streams_;
   std::unique_ptr<SessionRegistry> sessions_;
   std::unique_ptr<Lifecycle> lifecycle_;

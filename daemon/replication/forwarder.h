@@ -34,6 +34,7 @@
 #include "daemon/lane/replica_sink.h"
 #include "daemon/membership/membership.h"
 #include "daemon/replication/peer_thread.h"
+#include "daemon/replication/replication_status.h"
 #include "routing/layout.h"
 
 namespace latentd {
@@ -44,17 +45,6 @@ struct ForwarderOptions {
   uint32_t max_writes = 65536;                  // at a time; more are refused
   uint64_t max_bytes = uint64_t{4} << 30;       // of records in them
   uint64_t resupply_bytes = uint64_t{8} << 20;  // of one message when a chunk is sent whole
-};
-
-struct ForwardStats {
-  uint64_t under_way = 0;
-  uint64_t bytes_under_way = 0;
-  uint64_t done = 0;  // since the start
-  uint64_t bytes = 0;
-  uint64_t failed = 0;
-  uint64_t retries = 0;
-  uint64_t resupplied = 0;  // chunks that a node got whole with their SEAL
-  absl::Duration oldest;    // age of the oldest write under way
 };
 
 class Forwarder final : public ReplicaSink {

@@ -23,6 +23,7 @@
 #include "daemon/replication/lane_chunks.h"
 #include "daemon/replication/peer_thread.h"
 #include "daemon/replication/remote_chunks.h"
+#include "daemon/replication/replication_status.h"
 #include "daemon/replication/slot_sync.h"
 #include "routing/layout.h"
 
@@ -36,12 +37,6 @@ struct ReplicationOptions {
   CopyOptions copy;
   absl::Duration ping_after = absl::Milliseconds(500);  // of peers that owe an answer
   absl::Duration dead_after = absl::Seconds(2);
-};
-
-struct ReplicationStatus {
-  SlotSyncProgress sync;         // some tenths of a second old while it goes on
-  double copied_per_second = 0;  // bytes, lately
-  ForwardStats forward;
 };
 
 class Replication {

@@ -1,5 +1,6 @@
 #include "daemon/services/admin_service.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -58,16 +59,39 @@ void FillLane(const Lane& lane, v1::LaneStatus& to) {
   to.set_errors(CountErrors(stats));
 }
 
+void FillReplication(const ReplicationSnapshot& from, v1::ReplicationStatus& to) {
+  const SlotSyncProgress& sync = from.status.sync;
+  const ForwardStats& forward = from.status.forward;
+  to.set_slots_primary(from.standing.primary);
+  to.set_slots_held(from.standing.held);
+  to.set_slots_joining(from.standing.joining);
+  to.set_slots_copied(sync.claimed);
+  to.set_copies_under_way(sync.copies);
+  to.set_chunks_copied(sync.counts.chunks);
+  to.set_bytes_copied(sync.counts.bytes);
+  to.set_copy_bytes_per_second(from.status.copied_per_second);
+  to.set_copy_failures(sync.counts.failures + sync.failed_lists);
+  to.set_last_copy_failure(std::string(sync.last_failure.message()));
+  to.set_chunks_repaired(sync.repaired);
+  to.set_forwards_under_way(forward.under_way);
+  to.set_oldest_forward_ms(
+      static_cast<uint64_t>(std::max<int64_t>(absl::ToInt64Milliseconds(forward.oldest), 0)));
+  to.set_forwards_failed(forward.failed);
+  to.set_cluster_degraded_slots(from.standing.cluster.degraded);
+  to.set_cluster_moving_slots(from.standing.cluster.moving);
+}
+
 }  // namespace
 
 AdminService::AdminService(const NodeFacts* facts, std::vector<Lane*> lanes,
                            SessionRegistry* sessions, const Membership* membership,
-                           Lifecycle* lifecycle)
+                           Lifecycle* lifecycle, std::function<ReplicationSnapshot()> replication)
     : facts_(facts),
       lanes_(std::move(lanes)),
       sessions_(sessions),
       membership_(membership),
       lifecycle_(lifecycle),
+      replication_(std::move(replication)),
       blocking_(kMaxBlocking) {}
 
 void AdminService::SetMetricsAddress(std::string address) {
@@ -102,6 +126,7 @@ grpc::Status AdminService::DescribeNode(v1::StatusResponse* response) {
   response->set_sessions(static_cast<uint32_t>(sessions_->counts().live));
   for (const Lane* lane : lanes_) FillLane(*lane, *response->add_lanes());
   response->set_cuda(facts_->cuda);
+  if (replication_) FillReplication(replication_(), *response->mutable_replication());
   const std::lock_guard<std::mutex> lock(mutex_);
   response->set_metrics_address(metrics_address_);
   return grpc::Status::OK;
@@ -125,6 +150,8 @@ grpc::ServerUnaryReactor* AdminService::Drain(grpc::CallbackServerContext* conte
     LogInfo("drain asked for", {{"peer", peer}});
     const absl::Status drained = lifecycle_->Drain();
     response->set_requests_in_flight(lifecycle_->RequestsInFlight());
+    response->set_hands_over(membership_->hands_over());
+    if (replication_) response->set_slots_held(replication_().standing.held);
     return ToGrpc(drained);
   });
 }

@@ -7,11 +7,13 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <functional>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "daemon/membership/membership.h"
+#include "daemon/replication/replication_status.h"
 #include "daemon/services/call_threads.h"
 #include "daemon/services/lifecycle.h"
 #include "daemon/services/node_facts.h"
@@ -26,7 +28,8 @@ class Lane;
 class AdminService : public v1::Admin::CallbackService {
  public:
   AdminService(const NodeFacts* facts, std::vector<Lane*> lanes, SessionRegistry* sessions,
-               const Membership* membership, Lifecycle* lifecycle);
+               const Membership* membership, Lifecycle* lifecycle,
+               std::function<ReplicationSnapshot()> replication = nullptr);
 
   // Metrics may start after the server does. Empty: off.
   void SetMetricsAddress(std::string address);
@@ -51,6 +54,7 @@ class AdminService : public v1::Admin::CallbackService {
   SessionRegistry* const sessions_;
   const Membership* const membership_;
   Lifecycle* const lifecycle_;
+  const std::function<ReplicationSnapshot()> replication_;  // may be empty
 
   TableFingerprints fingerprints_;
   mutable std::mutex mutex_;

@@ -81,13 +81,14 @@ uint64_t Lifecycle::RequestsInFlight() const {
 }
 
 void Lifecycle::Enter(LifecycleState state) {
-  const bool serving = state == LifecycleState::kActive;
+  const bool active = state == LifecycleState::kActive;
+  const bool serving = active || (state == LifecycleState::kDraining && membership_->hands_over());
   LogInfo("node state changed",
           {{"from", LifecycleStateName(state_)}, {"to", LifecycleStateName(state)}});
   state_ = state;
   // First who sends queries here, then who would answer them.
   if (!serving) on_serving_(false);
-  membership_->SetDraining(!serving);
+  membership_->SetDraining(!active);
   for (Lane* lane : lanes_) lane->SetAdmitting(serving);
   if (serving) on_serving_(true);
 }

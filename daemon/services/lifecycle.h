@@ -4,8 +4,11 @@
 //     state       entered by                admits  health       left by
 //     kStarting   construction              no      NOT_SERVING  Ready, Stop
 //     kActive     Ready, Resume             yes     SERVING      Drain, Stop
-//     kDraining   Drain                     no      NOT_SERVING  Resume, Stop
+//     kDraining   Drain                     *       *            Resume, Stop
 //     kStopping   Stop                      no      NOT_SERVING  never
+//
+// * Where the membership hands over the slots of a node that drains, it admits and is healthy until
+// it stops: whoever asks it for a slot that has gone is sent on. Otherwise, no and NOT_SERVING.
 //
 // "Admits" is about ATTEND and PUBLISH on every lane; a daemon that drains still answers FETCH, so
 // that others can take over what it holds.

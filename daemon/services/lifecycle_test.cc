@@ -8,6 +8,32 @@
 namespace latentd {
 namespace {
 
+// Static, but for what it says of itself.
+class HandsOver final : public StaticMembership {
+ public:
+  HandsOver() : StaticMembership(StaticMembershipOptions{}) {}
+  bool hands_over() const override { return true; }
+};
+
+TEST_CASE("a node whose slots are handed over goes on answering while it drains") {
+  FakeLane lane{LaneOptions{}};
+  HandsOver membership;
+  REQUIRE(membership
+              .Start({.id = "node-a", .control_address = "127.0.0.1:1", .capacity_bytes = 1},
+                     [](const TablePtr&) {})
+              .ok());
+  bool serving = false;
+  Lifecycle lifecycle({&lane}, &membership, [&](bool now) { serving = now; });
+  lifecycle.Ready();
+  REQUIRE(lifecycle.Drain().ok());
+  CHECK(serving);
+  CHECK(lane.admitting());
+  CHECK(membership.ListNodes()[0].node.state == NodeState::kDraining);
+  lifecycle.Stop();
+  CHECK_FALSE(serving);
+  CHECK_FALSE(lane.admitting());
+}
+
 struct World {
   World() {
     CHECK(membership
