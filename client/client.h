@@ -95,6 +95,7 @@ class Client {
   absl::Status Pin(std::span<const ChunkId> chunks, absl::Duration lease,
                    absl::Duration timeout = {});
   absl::Status Release(std::span<const ChunkId> chunks, absl::Duration timeout = {});
+  // What one in-sync holder of each chunk has.
   absl::StatusOr<std::vector<ChunkStat>> Stat(std::span<const ChunkId> chunks,
                                               absl::Duration timeout = {});
   // Sends `payload` to a holder and has `reply_bytes` sent back: measures the wire.

@@ -194,6 +194,19 @@ TEST_CASE("one holder of each chunk is enough for a lease, if the others are gon
   CHECK(absl::IsNotFound(client->Pin(kChunks, absl::Seconds(1), kLong)));
 }
 
+TEST_CASE("a holder that does not answer costs a lease no more than an attempt's time") {
+  Replicas daemons;
+  const auto client = ConnectWith(PatientOptions(daemons.a));
+  REQUIRE(client->Pin(kChunks, absl::Seconds(1), kLong) == absl::OkStatus());
+  daemons.b.Freeze(true);
+  CHECK(client->Pin(kChunks, absl::Seconds(1), absl::Seconds(2)) == absl::OkStatus());
+  CHECK(client->counters().attempts_timed_out == 1);
+  daemons.a.Freeze(true);
+  CHECK(absl::IsUnavailable(client->Pin(kChunks, absl::Seconds(1), absl::Seconds(2))));
+  daemons.a.Freeze(false);
+  daemons.b.Freeze(false);
+}
+
 TEST_CASE("what one holder has lost does not keep it from leasing what it has") {
   Replicas daemons;
   const auto client = ConnectWith(PatientOptions(daemons.a));

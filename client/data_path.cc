@@ -130,8 +130,10 @@ std::string DataPath::TransportsTo(const NodeId& id, uint32_t lane) const {
 uint64_t DataPath::Submit(const NodeId& id, uint32_t lane, Outgoing out, Epoch epoch,
                           uint64_t deadline_ns, uint64_t request_id) {
   const std::shared_ptr<LaneLink>& link = nodes_.at(id).links.at(lane);
-  for (const Exchange* attempt : exchanges_.Attempts(request_id)) {
-    if (attempt->link == link) request_id = 0;  // their answers could not be told apart
+  if (request_id != 0) {
+    for (const Exchange* attempt : exchanges_.Attempts(request_id)) {
+      if (attempt->link == link) request_id = 0;  // their answers could not be told apart
+    }
   }
   Exchange& exchange = exchanges_.Add(std::move(out), request_id);
   exchange.link = link;

@@ -121,7 +121,7 @@ class Dispatcher {
     NodeRecord* record = nullptr;
     uint32_t lane = 0;
     uint64_t sent_ns = 0;
-    uint64_t give_up_ns = kNever;  // when another holder is asked as well
+    uint64_t give_up_ns = kNever;  // when the attempt has taken too long
     uint64_t timer_ns = kNever;    // its entry in timers_
     bool probe = false;            // of its node's breaker
   };
@@ -145,7 +145,7 @@ class Dispatcher {
   struct Part {
     const NodeId* node = nullptr;  // of the table, or of the operation
     Items items;
-    bool others = false;  // each item has another holder that might be asked
+    bool others = false;  // each item has another holder that might be, or is asked
   };
   using Parts = absl::InlinedVector<Part, 4>;
   // What was chosen for one set of holders.
@@ -211,7 +211,11 @@ class Dispatcher {
   // --- Contests
   void OnTimer(uint64_t exchange);
   void StartSecond(uint64_t exchange, Request& request, bool hedge);
+  // Of what goes to every holder: the others will do.
+  void DoWithout(uint64_t exchange, Request& request);
   void Win(Entry& entry, Contest& contest, Race::Side side);
+  // Nobody waits for it any more. False: the call does, for the caller's memory.
+  bool LetGo(Entry& entry, uint64_t exchange, Request& request);
   // Lets go of all that is under way of a side.
   void DropSide(Entry& entry, const Contest& contest, Race::Side side);
 

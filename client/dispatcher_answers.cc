@@ -216,7 +216,8 @@ void Dispatcher::On(const SessionOpened& event) {
 void Dispatcher::On(const SessionFailed& event) {
   opening_.erase(event.node);
   failures_[event.node] = {event.status, now_ns_ + kSessionBackoffNs};
-  CountFailure(records_.At(event.node), now_ns_);
+  // A refusal is an answer.
+  if (absl::IsUnavailable(event.status)) CountFailure(records_.At(event.node), now_ns_);
 }
 
 void Dispatcher::On(const SessionLost& event) {

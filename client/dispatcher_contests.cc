@@ -27,7 +27,22 @@ void Dispatcher::OnTimer(uint64_t exchange) {
     request.timer_ns = request.give_up_ns;
     timers_.Add(request.timer_ns, exchange);
   }
-  if (request.work.contest == nullptr) StartSecond(exchange, request, /*hedge=*/!too_long);
+  if (!request.work.at.empty()) {
+    DoWithout(exchange, request);
+  } else if (request.work.contest == nullptr) {
+    StartSecond(exchange, request, /*hedge=*/!too_long);
+  }
+}
+
+void Dispatcher::DoWithout(uint64_t exchange, Request& request) {
+  Entry* entry = FindLive(request.work.operation);
+  if (entry == nullptr) return;
+  Work work = request.work;
+  const NodeId node = request.record->id;
+  LetGo(*entry, exchange, request);
+  OnFailure(*entry, std::move(work), node, absl::UnavailableError("it does not answer in time"),
+            nullptr);
+  Settle(entry->id, *entry);
 }
 
 void Dispatcher::StartSecond(uint64_t exchange, Request& request, bool hedge) {
@@ -76,19 +91,22 @@ void Dispatcher::DropSide(Entry& entry, const Contest& contest, Race::Side side)
   const auto exchanges = entry.exchanges;
   for (const uint64_t id : exchanges) {
     Request& request = exchanges_.at(id);
-    if (!of_side(request.work)) continue;
-    if (request.timer_ns != kNever) timers_.Remove(request.timer_ns, id);
-    request.timer_ns = kNever;
-    // Until it lets go of the caller's memory, the call waits for it.
-    if (!path_->LetGo(id)) continue;
-    entry.exchanges.erase(std::find(entry.exchanges.begin(), entry.exchanges.end(), id));
-    request.work = Work{};
-    request.timer_ns = entry.deadline_ns;
-    timers_.Add(request.timer_ns, id);
+    if (of_side(request.work)) LetGo(entry, id, request);
   }
   const size_t parked = parked_.size();
   std::erase_if(parked_, of_side);
   entry.parked -= static_cast<uint32_t>(parked - parked_.size());
+}
+
+bool Dispatcher::LetGo(Entry& entry, uint64_t exchange, Request& request) {
+  if (request.timer_ns != kNever) timers_.Remove(request.timer_ns, exchange);
+  request.timer_ns = kNever;
+  if (!path_->LetGo(exchange)) return false;
+  entry.exchanges.erase(std::find(entry.exchanges.begin(), entry.exchanges.end(), exchange));
+  request.work = Work{};
+  request.timer_ns = entry.deadline_ns;
+  timers_.Add(request.timer_ns, exchange);
+  return true;
 }
 
 }  // namespace latentd

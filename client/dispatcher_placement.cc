@@ -121,11 +121,12 @@ bool Dispatcher::PlaceReads(const Operation& operation, const Work& work, Parts*
 void Dispatcher::PlaceEverywhere(Entry& entry, const Work& work, Parts* parts) {
   for (const uint32_t item : work.items) {
     const std::span<const NodeIndex> holders = table_->HoldersOf(entry.operation->SlotOf(item));
+    const bool others = holders.size() > 1;
     const auto bound = std::find_if(holders.begin(), holders.end(), [&](NodeIndex index) {
       return table_->node(index).id == work.at;
     });
     if (bound != holders.end()) {
-      Add(table_->node(*bound).id, item, false, parts);
+      Add(table_->node(*bound).id, item, others, parts);
       continue;
     }
     // It is new, or its holder is none any more: to whoever has not been given it.
@@ -134,7 +135,7 @@ void Dispatcher::PlaceEverywhere(Entry& entry, const Work& work, Parts* parts) {
       const NodeId& node = table_->node(index).id;
       if (std::find(given_to.begin(), given_to.end(), node) != given_to.end()) continue;
       given_to.push_back(node);
-      Add(node, item, false, parts);
+      Add(node, item, others, parts);
     }
   }
 }

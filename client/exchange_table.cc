@@ -25,6 +25,7 @@ absl::InlinedVector<Exchange*, 2> ExchangeTable::Attempts(uint64_t request_id) c
   absl::InlinedVector<Exchange*, 2> attempts;
   if (Exchange* first = Find(request_id); first != nullptr && first->request_id == request_id)
     attempts.push_back(first);
+  if (later_.empty()) return attempts;
   if (const auto later = later_.find(request_id); later != later_.end()) {
     for (const uint64_t id : later->second) attempts.push_back(Find(id));
   }
