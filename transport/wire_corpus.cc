@@ -284,7 +284,6 @@ void AddBadRequests(Corpus* corpus) {
   using L = wire::ListBody;
   corpus->AddBadField("list", "slot", kBody + offsetof(L, slot), uint32_t{65536});
   corpus->AddBadField("list", "no-limit", kBody + offsetof(L, limit), uint32_t{0});
-  corpus->AddBadField("list", "limit", kBody + offsetof(L, limit), uint32_t{0xffffffff});
   corpus->AddBadField("drop", "unflagged", offsetof(H, flags), uint16_t{0});
   corpus->AddBadField("echo", "reply", kBody, uint64_t{1} << 60);
 }

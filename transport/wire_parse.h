@@ -33,7 +33,7 @@ struct WireLimits {
 
   uint32_t max_query_tokens = 16384;  // of one ATTEND
   uint32_t max_groups = 4096;
-  uint32_t max_chunks = 16384;  // of one ATTEND, and ids of one PIN, RELEASE, STAT or LIST
+  uint32_t max_chunks = 16384;  // of one ATTEND, and ids of one PIN, RELEASE or STAT
   uint64_t max_payload_bytes = uint64_t{1} << 30;
   uint64_t max_echo_bytes = uint64_t{64} << 20;
 };

@@ -203,7 +203,7 @@ void LaneImpl::SetTable(std::shared_ptr<const RoutingTable> table) {
   // Looked through here, so that the lane only swaps a pointer.
   auto slots = std::make_shared<const SlotOwnership>(std::move(table), options_.node_id,
                                                      options_.index, options_.all_lane_cache_bytes);
-  mailbox_->Post([this, slots = std::move(slots)] { slots_ = slots; });
+  mailbox_->Post([this, slots = std::move(slots)] { TakeTable(slots); });
 }
 
 void LaneImpl::SetAdmitting(bool admitting) {

@@ -6,6 +6,10 @@
 //     lane_requests.cc    messages come in: parse, check, admit, receive, dispatch
 //     lane_attend.cc      ATTEND
 //     lane_publish.cc     PUBLISH, SEAL, FETCH
+//     lane_replicas.cc    what a primary passes on; LIST and DROP
+//     lane_slots.cc       tables come, slots go
+//     lane_local.cc       what is copied from other nodes
+//     lane_scrub.cc       sealed chunks are read again
 //     lane_leases.cc      PIN, RELEASE, STAT, ECHO
 //     lane_replies.cc     answers go out
 // Everything private belongs to the lane's thread once it runs.
@@ -14,6 +18,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -22,6 +27,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
 #include "daemon/engine/admission.h"
 #include "daemon/engine/engine.h"
@@ -31,6 +37,7 @@
 #include "daemon/lane/lane_session.h"
 #include "daemon/lane/log_gate.h"
 #include "daemon/lane/mailbox.h"
+#include "daemon/lane/replica_sink.h"
 #include "daemon/lane/slot_ownership.h"
 #include "daemon/store/latent_store.h"
 #include "transport/payload_pool.h"
@@ -47,7 +54,7 @@ class LaneImpl : public Lane {
  public:
   struct Parts {
     std::shared_ptr<Context> context;
-    std::unique_ptr<Mailbox> mailbox;
+    std::shared_ptr<Mailbox> mailbox;
     std::unique_ptr<Worker> worker;
     std::unique_ptr<IdleWaiter> waiter;
     std::unique_ptr<LatentStore> store;
@@ -74,11 +81,31 @@ class LaneImpl : public Lane {
   void SetAdmitting(bool admitting) override;
   void ListChunks(std::string hex_prefix, uint32_t limit,
                   std::function<void(ChunkListing)> done) override;
+  void PublishLocal(LocalRecords records, Done done) override;
+  void SealLocal(ChunkId chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
+                 Done done) override;
+  void DropLocal(ChunkId chunk, Epoch placed, Done done) override;
+  void ListSlot(Slot slot, ChunkId after, uint32_t limit,
+                std::function<void(ChunkListing)> done) override;
+  void StatLocal(std::vector<ChunkId> chunks,
+                 std::function<void(std::vector<std::optional<ChunkInfo>>)> done) override;
   const LaneStats& stats() const override { return stats_; }
   absl::Time last_turn() const override;
 
  private:
   using SessionPtr = std::shared_ptr<LaneSession>;
+  // A payload that has been answered, while other nodes are being given it.
+  struct KeptPayload {
+    IncomingMessage message;
+    PayloadBuffer received;
+    uint64_t bytes = 0;
+  };
+  struct LeavingSlot {
+    absl::Time due;
+    Generation generation{};  // that it had here
+  };
+  // Says how many bytes of records it went through; `alive` is an error once the lane is stopping.
+  using LocalWork = std::function<uint64_t(const absl::Status& alive)>;
 
   // lane_loop.cc
   void Run();
@@ -125,7 +152,8 @@ class LaneImpl : public Lane {
                     absl::Time now);
   absl::Status Check(const ParsedRequest& request) const;
   absl::Status CheckState(const ParsedRequest& request) const;
-  absl::Status CheckTable(const wire::RequestHeader& header) const;
+  absl::Status CheckFence() const;
+  absl::Status CheckTable(const ParsedRequest& request) const;
   absl::Status CheckSlots(const ParsedRequest& request) const;
   absl::Status CheckSize(const ParsedRequest& request) const;
   void Accept(const SessionPtr& session, ParsedRequest parsed, IncomingMessage message,
@@ -146,6 +174,36 @@ class LaneImpl : public Lane {
   void Publish(LaneRequest& request);
   void Seal(LaneRequest& request);
   void Fetch(LaneRequest& request);
+  absl::Status CheckPayload(const LaneRequest& request);
+
+  // lane_replicas.cc
+  // Answers a request that the store has taken, once the slot's other nodes have it too, or before.
+  void Replicate(LaneRequest& request, ReplicaWrite write);
+  // Fills in whom it is for; false if that is nobody.
+  bool Address(ReplicaWrite& write) const;
+  void Forward(ReplicaWrite write, uint64_t serial);
+  void OnForwarded(uint64_t serial, const absl::Status& status);
+  // Moves the payload out of a request, to where it stays until the sink is done with it.
+  void KeepPayload(LaneRequest& request);
+  void AwaitForwards();
+  // Tells other nodes of open chunks that this primary has dropped.
+  void TellDropped(const std::vector<ChunkId>& chunks);
+  void Drop(LaneRequest& request);
+  void List(LaneRequest& request);
+
+  // lane_slots.cc
+  void TakeTable(std::shared_ptr<const SlotOwnership> slots);
+  void DropLeaving(absl::Time now);
+  void DropOrphans(absl::Time now);
+
+  // lane_local.cc
+  void PostLocal(LocalWork work);
+  absl::Status CheckCopy(const ChunkId& chunk, Epoch placed) const;
+  bool DoLocalWork();
+  void FailLocalWork();
+
+  // lane_scrub.cc
+  void Scrub(absl::Time now);
 
   // lane_leases.cc
   void Pin(LaneRequest& request);
@@ -177,7 +235,7 @@ class LaneImpl : public Lane {
   LaneStats stats_;
 
   const std::shared_ptr<Context> context_;
-  const std::unique_ptr<Mailbox> mailbox_;
+  const std::shared_ptr<Mailbox> mailbox_;  // also of callbacks that outlive the lane
   std::unique_ptr<LatentStore> store_;
   std::shared_ptr<void> registration_;
   PayloadPool buffers_;
@@ -201,6 +259,15 @@ class LaneImpl : public Lane {
   uint64_t next_key_ = 1;
   uint64_t next_serial_ = 1;
   uint32_t unsent_notes_ = 0;
+
+  uint32_t forwards_ = 0;  // that the sink has
+  uint64_t kept_bytes_ = 0;
+  absl::flat_hash_map<uint64_t, KeptPayload> kept_;  // by the request's serial
+  absl::btree_map<Slot, LeavingSlot> leaving_;
+  absl::Time next_orphans_ = absl::InfinitePast();
+  std::deque<LocalWork> local_work_;
+  absl::Time next_scrub_ = absl::InfinitePast();
+  absl::Time scrub_pass_ = absl::InfinitePast();  // when this pass began
 
   MessageBytes scratch_;  // the message being built
   std::vector<EngineDone> done_;

@@ -55,13 +55,16 @@ void LaneImpl::Run() {
       // may also need this core.
       if (++fruitless % 64 == 0) sched_yield();
     } else {
+      Scrub(now);
       waiter_->Wait(now, NextWake(now), [this] { return !mailbox_->pending() && worker_->Arm(); });
     }
   }
   CutOff();
   Farewell();
+  AwaitForwards();
   mailbox_->Close();
   mailbox_->Run();
+  FailLocalWork();
   TearDown();
   last_turn_ns_.store(kStopped, std::memory_order_relaxed);
 }
@@ -76,6 +79,7 @@ bool LaneImpl::Turn(absl::Time now) {
     const absl::Time after = SteadyNow();
     for (const EngineDone& done : done_) OnComputed(done, after);
   }
+  busy |= DoLocalWork();
   if (now >= next_housekeeping_) Housekeep(now);
   if (busy) UpdateGauges();
   return busy;
@@ -84,6 +88,8 @@ bool LaneImpl::Turn(absl::Time now) {
 void LaneImpl::Housekeep(absl::Time now) {
   store_->ExpireLeases(now);
   CheckPeers(now);
+  DropLeaving(now);
+  DropOrphans(now);
   last_housekeeping_ = now;
   const absl::Duration tick =
       std::min(options_.ping_after, options_.dead_after - options_.ping_after) / 4;
@@ -95,12 +101,13 @@ absl::Time LaneImpl::NextWake(absl::Time now) const {
   absl::Time wake = std::min(now + kLongestSleep, engine_->next_deadline());
   if (stopping_) wake = std::min(wake, stop_at_);
   // Without sessions there is nobody to look after. With some, liveness sets the beat.
-  if (!sessions_.empty()) wake = std::min(wake, next_housekeeping_);
+  if (!sessions_.empty() || !leaving_.empty()) wake = std::min(wake, next_housekeeping_);
+  if (options_.scrub_bytes_per_s != 0) wake = std::min(wake, next_scrub_);
   return wake;
 }
 
 bool LaneImpl::DrainDue(absl::Time now) const {
-  return (requests_.empty() && unsent_notes_ == 0) || now >= stop_at_;
+  return (requests_.empty() && unsent_notes_ == 0 && forwards_ == 0) || now >= stop_at_;
 }
 
 void LaneImpl::CutOff() {
@@ -112,7 +119,9 @@ void LaneImpl::CutOff() {
   for (const uint64_t serial : serials) {
     LaneRequest& request = *requests_.find(serial)->second;
     ++cut;
-    if (request.stage == LaneRequest::Stage::kComputing && !request.dropped) {
+    const bool forwarding = request.stage == LaneRequest::Stage::kForwarding;
+    if (forwarding) KeepPayload(request);
+    if ((forwarding || request.stage == LaneRequest::Stage::kComputing) && !request.dropped) {
       Finish(request, absl::UnavailableError("the node is stopping: ask another holder"));
     }
   }
@@ -169,6 +178,11 @@ void LaneImpl::UpdateGauges() {
   stats_.evicted_chunks.Set(counts.evicted_chunks);
   stats_.discarded_chunks.Set(counts.discarded_chunks);
   stats_.published_bytes.Set(counts.published_bytes);
+  stats_.released_chunks.Set(counts.released_chunks);
+  stats_.quarantined_chunks.Set(counts.chunks_quarantined);
+  stats_.corrupt_chunks.Set(counts.corrupt_chunks);
+  stats_.scrubbed_bytes.Set(counts.scrubbed_bytes);
+  stats_.forwards_in_flight.Set(forwards_);
   stats_.requests_in_flight.Set(admission_.lane().requests());
   stats_.bytes_in_flight.Set(admission_.lane().bytes());
   stats_.rows_queued.Set(engine_ == nullptr ? 0 : engine_->rows_queued());

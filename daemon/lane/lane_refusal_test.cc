@@ -88,7 +88,8 @@ TEST_CASE("a chunk of another node's slot is refused, and the error says who hol
     }
     ++there;
     CHECK(reply.code() == Code::kNotHolder);
-    CHECK(Mentions(reply, "is held by node-b"));
+    CHECK(Mentions(reply, "is published to its primary, node-b"));
+    CHECK(Mentions(client.Stat({n}), "is held by node-b"));
   }
   CHECK(here > 0);
   CHECK(there > 0);

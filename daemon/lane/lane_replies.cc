@@ -6,6 +6,7 @@
 #include "daemon/lane/steady_time.h"
 #include "daemon/process/log.h"
 #include "transport/errors.h"
+#include "transport/record_checksum.h"
 
 namespace latentd {
 namespace {
@@ -31,6 +32,10 @@ void LaneImpl::Finish(LaneRequest& request, const absl::Status& status) {
   wire::ReplyHeader header = ReplyTo(asked.request_id);
   if (status.ok()) {
     header.payload_bytes = request.reply_payload.size();
+    if (request.parsed.opcode() == wire::Opcode::kFetch) {
+      header.flags = wire::kReplyChecksum;
+      header.payload_checksum = PayloadChecksum(request.reply_payload);
+    }
     BuildPlainReply(request.parsed.opcode(), header, &scratch_);
   } else {
     request.reply_payload = {};
@@ -44,6 +49,15 @@ void LaneImpl::SendReply(LaneRequest& request, wire::Code code) {
   Unpin(request);
   const SessionPtr& session = request.session;
   if (request.dropped || session->endpoint == nullptr) return Forget(request);
+  // Looked at last of all: what has been computed since may be another node's to answer.
+  if (code == wire::Code::kOk && request.parsed.opcode() != wire::Opcode::kEcho) {
+    if (const absl::Status fenced = CheckFence(); !fenced.ok()) {
+      request.reply_payload = {};
+      BuildErrorReply(request.parsed.opcode(), ReplyTo(request.parsed.header.request_id), fenced,
+                      &scratch_);
+      code = ToWireCode(fenced);
+    }
+  }
   request.stage = LaneRequest::Stage::kReplying;
   admission_.StartLeaving(session->in_flight, request.admitted_bytes);
   CountReply(code);

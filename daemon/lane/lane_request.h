@@ -2,9 +2,10 @@
 //
 //     receiving   its payload is coming by rendezvous into `received`
 //     computing   in the engine; the chunks it reads are pinned
+//     forwarding  the store has what it brought; the slot's other nodes are being given it
 //     replying    UCX has the reply
 //
-// UCX or a backend may be writing into its buffers in every stage, so a request whose session ends
+// UCX, a backend or a replica sink may be at work in its buffers in every stage, so a request whose session ends
 // is only marked `dropped`, and goes when that is over.
 //
 // Lane thread only.
@@ -29,7 +30,7 @@
 namespace latentd {
 
 struct LaneRequest {
-  enum class Stage : uint8_t { kReceiving, kComputing, kReplying };
+  enum class Stage : uint8_t { kReceiving, kComputing, kForwarding, kReplying };
 
   uint64_t serial = 0;  // unique in the lane; names it to the engine and in callbacks
   std::shared_ptr<LaneSession> session;

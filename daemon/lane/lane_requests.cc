@@ -1,11 +1,13 @@
 // Messages come in: bytes -> checked request -> admitted request -> its handler. What fails a check
 // is answered here with a typed error.
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
+#include "daemon/membership/serving_fence.h"
 #include "daemon/process/log.h"
 #include "transport/errors.h"
 
@@ -79,16 +81,20 @@ absl::Status LaneImpl::Check(const ParsedRequest& request) const {
   }
   if (absl::Status s = CheckState(request); !s.ok()) return s;
   if (!IsPlain(request.opcode()) && request.opcode() != Opcode::kRelease) {
-    if (absl::Status s = CheckTable(request.header); !s.ok()) return s;
+    if (absl::Status s = CheckTable(request); !s.ok()) return s;
     if (absl::Status s = CheckSlots(request); !s.ok()) return s;
   }
   return CheckSize(request);
 }
 
 absl::Status LaneImpl::CheckState(const ParsedRequest& request) const {
-  const bool is_new_work =
-      request.opcode() == Opcode::kAttend || request.opcode() == Opcode::kPublish;
+  // What a primary passes on is not new: its slot has not left this node yet.
+  const bool is_new_work = request.opcode() == Opcode::kAttend ||
+                           (request.opcode() == Opcode::kPublish && !request.replica());
   if (!device_status_.ok() && !IsPlain(request.opcode())) return device_status_;
+  if (!IsPlain(request.opcode())) {
+    if (absl::Status s = CheckFence(); !s.ok()) return s;
+  }
   if (stopping_) {
     return WithRetryAfter(absl::UnavailableError(absl::StrCat("node ", options_.node_id,
                                                               " is stopping: ask another holder")),
@@ -100,6 +106,14 @@ absl::Status LaneImpl::CheckState(const ParsedRequest& request) const {
                           kUnavailableRetry);
   }
   return absl::OkStatus();
+}
+
+absl::Status LaneImpl::CheckFence() const {
+  if (options_.fence == nullptr || !options_.fence->closed()) return absl::OkStatus();
+  return WithRetryAfter(
+      absl::UnavailableError(absl::StrCat("node ", options_.node_id,
+                                          " has lost its lease: its slots may be others' by now")),
+      kUnavailableRetry);
 }
 
 absl::Status LaneImpl::Judge(const absl::Status& status) {
@@ -117,14 +131,17 @@ absl::Status LaneImpl::Judge(const absl::Status& status) {
   return device_status_;
 }
 
-absl::Status LaneImpl::CheckTable(const wire::RequestHeader& header) const {
+absl::Status LaneImpl::CheckTable(const ParsedRequest& request) const {
+  const wire::RequestHeader& header = request.header;
   if (slots_ == nullptr) {
     return WithRetryAfter(absl::UnavailableError(
                               absl::StrCat("node ", options_.node_id, " has no routing table yet")),
                           kUnavailableRetry);
   }
+  // What an older table makes of it is a matter of the slots. Between daemons the epoch is none at
+  // all: they name the one since which the slot has been where it is.
   const uint64_t epoch = ToInt(slots_->epoch());
-  if (header.epoch != epoch) {
+  if (header.epoch > epoch && !request.replica() && request.opcode() != Opcode::kList) {
     return WrongEpochError(absl::StrCat("the request is of epoch ", header.epoch, ", node ",
                                         options_.node_id, " of epoch ", epoch));
   }
@@ -138,24 +155,34 @@ absl::Status LaneImpl::CheckTable(const wire::RequestHeader& header) const {
 }
 
 absl::Status LaneImpl::CheckSlots(const ParsedRequest& request) const {
-  if (const auto* publish = std::get_if<PublishRequest>(&request.body)) {
-    return slots_->Check(IdOf(publish->range.chunk_hi, publish->range.chunk_lo));
-  }
-  if (const auto* seal = std::get_if<SealRequest>(&request.body)) {
-    return slots_->Check(IdOf(seal->seal.chunk_hi, seal->seal.chunk_lo));
-  }
-  if (const auto* fetch = std::get_if<FetchRequest>(&request.body)) {
-    return slots_->Check(IdOf(fetch->range.chunk_hi, fetch->range.chunk_lo));
-  }
+  const Epoch epoch{request.header.epoch}, placed{request.header.placed};
+  const auto check_write = [&](const auto& body) {
+    const ChunkId id = IdOf(body.chunk_hi, body.chunk_lo);
+    return request.replica() ? slots_->CheckReplica(id.slot(), placed)
+                             : slots_->CheckWrite(id, epoch);
+  };
+  const auto check_reads = [&](const auto& entries) {
+    for (const auto& entry : entries) {
+      absl::Status s = slots_->CheckRead(IdOf(entry.chunk_hi, entry.chunk_lo), epoch);
+      if (!s.ok()) return s;
+    }
+    return absl::OkStatus();
+  };
   if (const auto* attend = std::get_if<AttendRequest>(&request.body)) {
-    for (const wire::ChunkEntry& chunk : attend->chunks) {
-      if (absl::Status s = slots_->Check(IdOf(chunk.chunk_hi, chunk.chunk_lo)); !s.ok()) return s;
-    }
+    return check_reads(attend->chunks);
   }
-  if (const auto* pin = std::get_if<PinRequest>(&request.body)) {
-    for (const wire::IdEntry& id : pin->ids) {
-      if (absl::Status s = slots_->Check(IdOf(id.chunk_hi, id.chunk_lo)); !s.ok()) return s;
-    }
+  if (const auto* publish = std::get_if<PublishRequest>(&request.body)) {
+    return check_write(publish->range);
+  }
+  if (const auto* seal = std::get_if<SealRequest>(&request.body)) return check_write(seal->seal);
+  if (const auto* drop = std::get_if<DropRequest>(&request.body)) return check_write(drop->chunk);
+  if (const auto* fetch = std::get_if<FetchRequest>(&request.body)) {
+    return check_reads(std::span(&fetch->range, 1));
+  }
+  if (const auto* pin = std::get_if<PinRequest>(&request.body)) return check_reads(pin->ids);
+  if (const auto* stat = std::get_if<StatRequest>(&request.body)) return check_reads(stat->ids);
+  if (const auto* list = std::get_if<ListRequest>(&request.body)) {
+    return slots_->CheckList(static_cast<Slot>(list->list.slot), Epoch{list->list.placed});
   }
   return absl::OkStatus();
 }
@@ -239,6 +266,11 @@ void LaneImpl::OnReceived(uint64_t serial, const absl::Status& status) {
   if (request.dropped) return Forget(request);
   if (!status.ok()) return Finish(request, status);
   Moved(*request.session);
+  // A table may have come meanwhile. What is published to one that is not its slot's primary any
+  // more would be acknowledged by a node that others do not ask.
+  if (request.parsed.opcode() == Opcode::kPublish) {
+    if (absl::Status s = CheckSlots(request.parsed); !s.ok()) return Finish(request, s);
+  }
   Dispatch(request);
 }
 
@@ -272,8 +304,9 @@ void LaneImpl::Dispatch(LaneRequest& request) {
     case Opcode::kEcho:
       return Echo(request);
     case Opcode::kList:
+      return List(request);
     case Opcode::kDrop:
-      return Finish(request, absl::UnimplementedError("not yet"));
+      return Drop(request);
     case Opcode::kHello:
     case Opcode::kPing:
       break;  // answered without admission

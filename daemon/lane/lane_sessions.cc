@@ -128,7 +128,7 @@ size_t LaneImpl::EndSession(const SessionPtr& session) {
   sessions_.erase(session->grant.token);
   const size_t dropped = Unbind(session);
   session->state = LaneSession::State::kEnded;
-  store_->EndSession(session->grant.token, SteadyNow());
+  TellDropped(store_->EndSession(session->grant.token, SteadyNow()));
   return dropped;
 }
 

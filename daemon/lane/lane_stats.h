@@ -83,6 +83,15 @@ struct LaneStats {
   SingleWriterCounter evicted_chunks;    // counter
   SingleWriterCounter discarded_chunks;  // counter: open chunks of ended sessions
   SingleWriterCounter published_bytes;   // counter
+  SingleWriterCounter released_chunks;   // counter: of slots that went elsewhere
+  SingleWriterCounter quarantined_chunks;
+  SingleWriterCounter corrupt_chunks;  // counter
+  SingleWriterCounter scrubbed_bytes;  // counter
+  // Replicas.
+  SingleWriterCounter forwards_in_flight;  // gauge
+  SingleWriterCounter forwards_failed;     // counter
+  SingleWriterCounter forwarded_bytes;     // counter: records given to the replica sink
+  SingleWriterCounter corrupt_payloads;    // counter
   // Peers.
   SingleWriterCounter endpoints;        // gauge
   SingleWriterCounter peer_failures;    // counter: connection errors

@@ -228,8 +228,9 @@ class TestClient {
   TestReply Seal(uint64_t chunk, uint32_t tokens) {
     return Seal(chunk, tokens, TinyChecksum(layout_, tokens));
   }
-  TestReply Seal(uint64_t chunk, uint32_t tokens, uint64_t checksum) {
-    const auto header = Header();
+  TestReply Seal(uint64_t chunk, uint32_t tokens, uint64_t checksum, const Change& change = {}) {
+    auto header = Header();
+    if (change) change(header);
     const ChunkId id = TinyId(chunk);
     BuildSeal(header,
               {.chunk_hi = id.hi, .chunk_lo = id.lo, .checksum = checksum, .tokens = tokens},
@@ -290,6 +291,14 @@ class TestClient {
     return Take(SendAttend(query, change));
   }
 
+  // As a slot's primary that knows it as placed since then.
+  static Change AsReplica(uint64_t placed) {
+    return [placed](wire::RequestHeader& header) {
+      header.flags |= wire::kReplica;
+      header.placed = placed;
+    };
+  }
+
   TestReply Fetch(uint64_t chunk, const RecordRange& range) {
     const auto header = Header();
     const ChunkId id = TinyId(chunk);
@@ -306,6 +315,23 @@ class TestClient {
   TestReply Release(const std::vector<uint64_t>& chunks) {
     const auto header = Header();
     BuildRelease(header, Ids(chunks), &bytes_);
+    return Take(Send(header, bytes_));
+  }
+  TestReply Drop(uint64_t chunk, uint64_t placed) {
+    auto header = Header();
+    header.placed = placed;
+    BuildDrop(header, {TinyId(chunk).hi, TinyId(chunk).lo}, &bytes_);
+    return Take(Send(header, bytes_));
+  }
+  TestReply List(uint32_t slot, uint64_t placed, ChunkId after = {}, uint32_t limit = 100) {
+    const auto header = Header();
+    BuildList(header,
+              {.placed = placed,
+               .after_hi = after.hi,
+               .after_lo = after.lo,
+               .slot = slot,
+               .limit = limit},
+              &bytes_);
     return Take(Send(header, bytes_));
   }
   TestReply Stat(const std::vector<uint64_t>& chunks) {

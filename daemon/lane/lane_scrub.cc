@@ -1,0 +1,49 @@
+// Integrity at rest: while the lane has nothing else to do, it reads its sealed chunks again, a
+// little at a time.
+#include <algorithm>
+
+#include "daemon/lane/lane_impl.h"
+#include "daemon/lane/steady_time.h"
+#include "daemon/process/log.h"
+
+namespace latentd {
+namespace {
+
+// Some tens of microseconds: what a request that comes meanwhile waits.
+constexpr uint64_t kStepBytes = uint64_t{256} << 10;
+constexpr absl::Duration kShortestPause = absl::Milliseconds(1);
+
+}  // namespace
+
+void LaneImpl::Scrub(absl::Time now) {
+  if (options_.scrub_bytes_per_s == 0 || now < next_scrub_) return;
+  if (!device_status_.ok() || stopping_) {
+    next_scrub_ = absl::InfiniteFuture();
+    return;
+  }
+  if (scrub_pass_ == absl::InfinitePast()) scrub_pass_ = now;
+  const auto step = store_->Scrub(kStepBytes, now);
+  if (!step.ok()) {
+    (void)Judge(step.status());
+    return;
+  }
+  next_scrub_ =
+      now + std::max(kShortestPause,
+                     absl::Seconds(1) * (static_cast<double>(step->bytes) /
+                                         static_cast<double>(options_.scrub_bytes_per_s)));
+  if (step->end_of_pass) {
+    next_scrub_ = std::max(next_scrub_, scrub_pass_ + options_.scrub_pass_every);
+    scrub_pass_ = next_scrub_;
+  }
+  if (step->corrupt.has_value()) {
+    const ChunkInfo& chunk = *step->corrupt;
+    LogError("a chunk no longer has the bytes that it was sealed with: quarantined",
+             {{"lane", options_.index}, {"chunk", ToString(chunk.id)}, {"tokens", chunk.tokens}});
+    if (options_.replica_sink != nullptr) {
+      options_.replica_sink->OnQuarantined(options_.index, chunk.id, chunk.tokens, chunk.checksum);
+    }
+  }
+  UpdateGauges();
+}
+
+}  // namespace latentd

@@ -1,0 +1,91 @@
+// Tables come, slots go. What this lane has of a slot when its part in it changes:
+//
+//     it has no part any more     kept for slot_grace, in case the slot comes back, then dropped
+//                                 (what has leases, once they are over)
+//     it comes back, or joins     sealed chunks are kept, for they never change. Open ones are dropped:
+//                                 what their primary did with them meanwhile was not told here
+//     it begins anew              the same; unless this lane holds it, which says that its memory was
+//     (another generation)        never in doubt
+//     it is no longer primary     open chunks become the node's: the sessions that published them go
+//                                 on elsewhere, and may end here
+//
+// So every byte that is answered was acknowledged under the slot's present generation, or lies in a
+// chunk that was sealed, and then it is what its publisher vouched for.
+#include <utility>
+
+#include "daemon/lane/lane_impl.h"
+#include "daemon/lane/steady_time.h"
+#include "daemon/process/log.h"
+
+namespace latentd {
+namespace {
+
+// Chunks that are dropped in one turn.
+constexpr uint32_t kDropsPerTurn = 256;
+constexpr absl::Duration kLeasedRetry = absl::Seconds(1);
+constexpr absl::Duration kOrphansEvery = absl::Seconds(10);
+
+}  // namespace
+
+void LaneImpl::TakeTable(std::shared_ptr<const SlotOwnership> slots) {
+  const std::shared_ptr<const SlotOwnership> before = std::exchange(slots_, std::move(slots));
+  if (before == nullptr) return;  // nothing is here yet
+  const absl::Time due = SteadyNow() + options_.slot_grace;
+  for (uint32_t s = 0; s < kSlotCount; ++s) {
+    const auto slot = static_cast<Slot>(s);
+    const SlotRole was = before->RoleOf(slot), is = slots_->RoleOf(slot);
+    if (was == is && was != SlotRole::kJoining) continue;
+    if (is == SlotRole::kNone) {
+      leaving_[slot] = {.due = due, .generation = before->GenerationOf(slot)};
+      continue;
+    }
+    Generation generation = before->GenerationOf(slot);
+    if (was == SlotRole::kNone) {
+      const auto left = leaving_.find(slot);
+      if (left == leaving_.end()) continue;  // nothing of it is here
+      generation = left->second.generation;
+      leaving_.erase(left);
+    }
+    const bool anew = was < SlotRole::kHolder && generation != slots_->GenerationOf(slot);
+    const bool missed = was == SlotRole::kNone && is == SlotRole::kJoining;
+    if (anew || missed) {
+      store_->DropOpenOfSlot(slot);
+    } else if (was == SlotRole::kPrimary) {
+      store_->AdoptOpenOfSlot(slot);
+    }
+  }
+}
+
+void LaneImpl::DropLeaving(absl::Time now) {
+  uint64_t left = kDropsPerTurn;
+  for (auto it = leaving_.begin(); it != leaving_.end() && left > 0;) {
+    if (it->second.due > now) {
+      ++it;
+      continue;
+    }
+    const uint64_t before = store_->counts().released_chunks;
+    const bool gone = store_->DropSlot(it->first, static_cast<uint32_t>(left));
+    left -= store_->counts().released_chunks - before;
+    if (gone) {
+      it = leaving_.erase(it);
+    } else if (left > 0) {  // leases
+      it->second.due = now + kLeasedRetry;
+      ++it;
+    }
+  }
+}
+
+// An open chunk that came from a primary which is no more, and whose publisher is gone with it.
+void LaneImpl::DropOrphans(absl::Time now) {
+  if (now < next_orphans_) return;
+  next_orphans_ = now + kOrphansEvery;
+  std::vector<ChunkId> dropped;
+  for (const ChunkId& chunk : store_->Orphans(now - options_.max_lease)) {
+    // Elsewhere the primary decides.
+    if (slots_ == nullptr || slots_->RoleOf(chunk.slot()) != SlotRole::kPrimary) continue;
+    if (store_->DropOpen(chunk)) dropped.push_back(chunk);
+  }
+  TellDropped(dropped);
+}
+
+}  // namespace latentd
