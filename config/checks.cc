@@ -167,19 +167,10 @@ void CheckEtcd(const MembershipConfig& membership, Findings& findings) {
   }
 }
 
-void RefuseEtcd(Findings& findings) {
-  findings.AddFaultAt("membership.backend",
-                      "etcd membership is not in this version; list the nodes in "
-                      "membership.peers with backend static");
-}
-
 void CheckMembership(const Config& config, Findings& findings) {
   CheckEtcd(config.membership, findings);
   if (!findings.IsKnown("membership.backend")) return;
-  if (config.membership.backend == MembershipBackend::kEtcd) {
-    RefuseEtcd(findings);  // until the backend is there: this line and its function go then
-    return;
-  }
+  if (config.membership.backend == MembershipBackend::kEtcd) return;
   if (!config.membership.peers.empty()) {
     CheckPeersAmongThemselves(config.membership.peers, findings);
     CheckSelfAmongPeers(config, findings);

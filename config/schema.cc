@@ -282,7 +282,8 @@ Schema<MembershipConfig> MembershipSchema() {
       ScalarKey("backend", &C::backend,
                 ChoiceCodec<MembershipBackend>(
                     {{"static", MembershipBackend::kStatic}, {"etcd", MembershipBackend::kEtcd}}),
-                "Who says which nodes there are. static: this file. etcd: not in this version."),
+                "Who says which nodes there are. static: this file. etcd: they say so themselves, "
+                "there."),
       MapListKey("peers", &C::peers, PeerSchema(), 0, kMaxNodes,
                  "For static: all nodes, this one among them; the same list in every node's file. "
                  "Without it, this node is alone."),

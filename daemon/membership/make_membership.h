@@ -11,7 +11,7 @@
 
 namespace latentd {
 
-// UNIMPLEMENTED: a backend that this version does not have. `version` is this daemon's.
+// INVALID_ARGUMENT, FAILED_PRECONDITION: what etcd needs is not there. `version` is this daemon's.
 absl::StatusOr<std::unique_ptr<Membership>> MakeMembership(const Config& config,
                                                            const std::string& version);
 

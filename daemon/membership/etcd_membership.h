@@ -1,0 +1,78 @@
+// Membership by etcd: a `ClusterNode` on a thread of its own, with a client of a real etcd.
+//
+// Start does not wait for etcd: until it answers there is no table, the fence is closed, and
+// troubles() says why.
+#ifndef LATENTD_DAEMON_MEMBERSHIP_ETCD_MEMBERSHIP_H_
+#define LATENTD_DAEMON_MEMBERSHIP_ETCD_MEMBERSHIP_H_
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "daemon/etcd/etcd_client.h"
+#include "daemon/etcd/etcd_options.h"
+#include "daemon/etcd/event_loop.h"
+#include "daemon/membership/cluster_node.h"
+#include "daemon/membership/membership.h"
+#include "daemon/membership/timer.h"
+#include "routing/layout.h"
+
+namespace latentd {
+
+struct EtcdMembershipOptions {
+  EtcdOptions etcd;
+  std::string cluster;
+  absl::Duration lease = absl::Seconds(3);
+  uint32_t replicas = 1;
+  Layout layout;
+  uint32_t lanes = 1;
+  std::string version;
+};
+
+class EtcdMembership : public Membership {
+ public:
+  explicit EtcdMembership(EtcdMembershipOptions options);
+  ~EtcdMembership() override;
+
+  std::string_view name() const override { return "etcd"; }
+  // INVALID_ARGUMENT, FAILED_PRECONDITION: see CheckEtcdOptions.
+  absl::Status Start(NodeInfo self, TableCallback on_table) override;
+  // Waits for two seconds at most for etcd to hear of it.
+  void Stop() override;
+  TablePtr table() const override;
+  std::vector<Member> ListNodes() const override;
+  void SetDraining(bool draining) override;
+  bool hands_over() const override { return true; }
+  void Claim(std::vector<SlotClaim> claims) override;
+  const ServingFence& fence() const override { return fence_; }
+
+  // As of some milliseconds ago.
+  ClusterNodeStatus status() const;
+
+ private:
+  void StartNode(NodeInfo self, TableCallback on_table);
+  void TakeSnapshot();
+  // Tells the log what is new about it.
+  void LogChanges(const ClusterNodeStatus& before, const ClusterNodeStatus& now);
+
+  const EtcdMembershipOptions options_;
+  ServingFence fence_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<EtcdClient> etcd_;
+  // Of the loop's thread.
+  std::unique_ptr<ClusterNode> node_;
+  std::unique_ptr<Timer> snapshot_;
+
+  mutable std::mutex mutex_;
+  TablePtr table_;
+  std::vector<Member> members_;
+  ClusterNodeStatus status_;
+  bool stopped_ = false;
+};
+
+}  // namespace latentd
+
+#endif  // LATENTD_DAEMON_MEMBERSHIP_ETCD_MEMBERSHIP_H_
