@@ -1,0 +1,238 @@
+// Daemons in one process that copy chunks among themselves, under tables that the test makes.
+#include "daemon/replication/replication.h"
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "daemon/replication/test_cluster.h"
+
+namespace latentd {
+namespace {
+
+using Catch::Matchers::Contains;
+
+std::vector<TestChunk> PublishMany(Client& client, int count, uint64_t seed = 1) {
+  std::vector<TestChunk> chunks;
+  for (int i = 0; i < count; ++i) {
+    chunks.emplace_back(client.layout(), seed + i, 20 + i);
+    const absl::Status status = PublishAndSeal(client, chunks.back());
+    INFO(status.ToString());
+    REQUIRE(status.ok());
+  }
+  return chunks;
+}
+
+void CheckAll(Client& client, const std::vector<TestChunk>& chunks) {
+  for (const TestChunk& chunk : chunks) {
+    const absl::Status status = FetchAndCompare(client, chunk);
+    INFO(ToString(chunk.id) << ": " << status.ToString());
+    CHECK(status.ok());
+  }
+}
+
+bool SealedOn(const TestCluster& cluster, const std::string& node, const TestChunk& chunk) {
+  const auto there = cluster.ChunkOn(node, chunk.id);
+  return there.has_value() && there->sealed() && there->checksum() == chunk.checksum;
+}
+
+TEST_CASE("what is acknowledged is on every holder") {
+  TestCluster cluster(2);
+  cluster.Add("node-a");
+  cluster.Add("node-b");
+  cluster.NextEpoch();
+  const auto client = cluster.Connect("node-a");
+  for (const TestChunk& chunk : PublishMany(*client, 10)) {
+    CHECK(SealedOn(cluster, "node-a", chunk));
+    CHECK(SealedOn(cluster, "node-b", chunk));
+  }
+}
+
+TEST_CASE("a node that joins copies what was there and answers for it when the others are gone") {
+  TestCluster cluster(2);
+  cluster.Add("node-a");
+  cluster.NextEpoch();
+  // It goes on to the end: with it, its open chunk would go.
+  const auto first_client = cluster.Connect("node-a");
+  auto* client = first_client.get();
+  const std::vector<TestChunk> chunks = PublishMany(*client, 20);
+  // An open one, of which the first layer is ahead of the others.
+  const TestChunk open(client->layout(), 99, 50);
+  REQUIRE(client->Publish({.chunk = open.id, .layers = 1, .tokens = 50}, open.Layer(0, 50)).ok());
+  REQUIRE(client
+              ->Publish({.chunk = open.id, .first_layer = 1, .layers = 1, .tokens = 10},
+                        open.Layer(1, 10))
+              .ok());
+
+  cluster.Add("node-b");
+  cluster.Settle();
+  for (const TestChunk& chunk : chunks) CHECK(SealedOn(cluster, "node-b", chunk));
+  REQUIRE(cluster.ChunkOn("node-b", open.id).has_value());
+  CHECK(cluster.ChunkOn("node-b", open.id)->tokens() == 10);
+  CHECK(cluster.StatusOf("node-b").replication().slots_held() == kSlotCount);
+  CHECK(cluster.StatusOf("node-b").replication().chunks_copied() >= 20);
+
+  cluster.Stop("node-a");
+  CHECK(cluster.ChunkOn("node-b", open.id).has_value());
+  cluster.Forget("node-a");
+  cluster.Settle();
+  CHECK(cluster.ChunkOn("node-b", open.id).has_value());
+  const auto second_client = cluster.Connect("node-b");
+  client = second_client.get();
+  CHECK(cluster.ChunkOn("node-b", open.id).has_value());
+  CheckAll(*client, chunks);
+  // What had arrived of the open chunk is there: the rest completes it.
+  const uint64_t tail = client->layout().record_bytes() * 40;
+  REQUIRE(
+      client
+          ->Publish(
+              {.chunk = open.id, .first_layer = 1, .layers = 1, .first_token = 10, .tokens = 40},
+              open.Layer(1, 50).last(tail))
+          .ok());
+  const absl::Status sealed = client->Seal(open.id, 50, open.checksum);
+  INFO(sealed.ToString());
+  CHECK(sealed.ok());
+}
+
+TEST_CASE("nothing that is published while slots move is lost, and no request fails") {
+  TestCluster cluster(2);
+  cluster.Add("node-a");
+  cluster.NextEpoch();
+  std::vector<TestChunk> chunks;
+  absl::Status failed;
+  std::atomic<bool> stop = false;
+  std::thread publisher([&, client = std::shared_ptr<Client>(cluster.Connect("node-a"))] {
+    // Fewer than are evicted.
+    for (uint64_t i = 0; i < 1000 && !stop && failed.ok(); ++i) {
+      chunks.emplace_back(client->layout(), 1000 + i, 30);
+      failed = PublishAndSeal(*client, chunks.back());
+      if (failed.ok()) failed = FetchAndCompare(*client, chunks[i / 2]);
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  });
+  cluster.Add("node-b");
+  cluster.Settle();
+  cluster.Add("node-c");
+  cluster.Settle();
+  stop = true;
+  publisher.join();
+  INFO(failed.ToString());
+  REQUIRE(failed.ok());
+  REQUIRE(chunks.size() > 10);
+  cluster.Stop("node-a");
+  cluster.Forget("node-a");
+  cluster.NextEpoch();
+  const auto client = cluster.Connect("node-b");
+  CheckAll(*client, chunks);
+}
+
+TEST_CASE("a source that dies while it is copied from leaves its copies to the others") {
+  TestCluster cluster(2);
+  cluster.Add("node-a");
+  cluster.Add("node-b");
+  cluster.NextEpoch();
+  std::vector<TestChunk> chunks;
+  {
+    const auto client = cluster.Connect("node-a");
+    chunks = PublishMany(*client, 40);
+  }
+  // Slowly enough to be caught at it.
+  cluster.Add("node-c", "migration: { rate: 200KiB, parallel: 2 }\n");
+  cluster.NextEpoch();
+  WaitFor("some are copied",
+          [&] { return cluster.StatusOf("node-c").replication().chunks_copied() >= 2; });
+  cluster.Stop("node-a");
+  cluster.Forget("node-a");
+  cluster.Settle();
+  const auto client = cluster.Connect("node-c");
+  CheckAll(*client, chunks);
+  for (const TestChunk& chunk : chunks) CHECK(SealedOn(cluster, "node-c", chunk));
+}
+
+TEST_CASE("a node that drains goes on answering until others hold all of its slots") {
+  TestCluster cluster(1);
+  cluster.Add("node-a");
+  cluster.Add("node-b");
+  cluster.NextEpoch();
+  const auto client = cluster.Connect("node-a");
+  const std::vector<TestChunk> chunks = PublishMany(*client, 20);
+  REQUIRE(cluster.StatusOf("node-a").replication().slots_held() > 0);
+  cluster.Drain("node-a");
+  CheckAll(*client, chunks);
+  cluster.NextEpoch();
+  CheckAll(*client, chunks);
+  CHECK(cluster.StatusOf("node-a").replication().slots_held() > 0);
+  cluster.Settle();
+  CHECK(cluster.StatusOf("node-a").replication().slots_held() == 0);
+  CHECK(cluster.StatusOf("node-a").state() == v1::NODE_STATE_DRAINING);
+  CheckAll(*client, chunks);
+  cluster.Stop("node-a");
+  cluster.Forget("node-a");
+  cluster.NextEpoch();
+  CheckAll(*cluster.Connect("node-b"), chunks);
+}
+
+TEST_CASE("a publish that a dead replica lacks is acknowledged once the table is without it") {
+  TestCluster cluster(2);
+  cluster.Add("node-a");
+  cluster.Add("node-b");
+  cluster.Add("node-c");
+  cluster.NextEpoch();
+  const auto client = cluster.Connect("node-a");
+  PublishMany(*client, 5);
+  cluster.Stop("node-c");
+  std::atomic<bool> done = false;
+  absl::Status status;
+  std::vector<TestChunk> chunks;
+  // Some of these have node-c for a replica, and none that the client has to find by itself.
+  for (uint64_t seed = 500; chunks.size() < 4; ++seed) {
+    TestChunk chunk(client->layout(), seed, 10);
+    const auto holders = cluster.table()->HoldersOf(chunk.id.slot());
+    if (cluster.table()->node(holders[0]).id != "node-c" &&
+        cluster.table()->node(holders[1]).id == "node-c") {
+      chunks.push_back(std::move(chunk));
+    }
+  }
+  std::thread publisher([&] {
+    for (const TestChunk& chunk : chunks) {
+      if (status.ok()) status = PublishAndSeal(*client, chunk);
+    }
+    done = true;
+  });
+  absl::SleepFor(absl::Milliseconds(300));
+  CHECK_FALSE(done);
+  cluster.Forget("node-c");
+  cluster.NextEpoch();
+  WaitFor("the publish ends", [&] { return done.load(); });
+  publisher.join();
+  INFO(status.ToString());
+  CHECK(status.ok());
+  cluster.Settle();
+  for (const TestChunk& chunk : chunks) {
+    CHECK(SealedOn(cluster, "node-a", chunk));
+    CHECK(SealedOn(cluster, "node-b", chunk));
+  }
+}
+
+TEST_CASE("a seal brings a node that lacks records all of them") {
+  TestCluster cluster(2);
+  cluster.Add("node-a");
+  cluster.NextEpoch();
+  const auto client = cluster.Connect("node-a");
+  const TestChunk chunk(client->layout(), 7, 100);
+  REQUIRE(client->Publish({.chunk = chunk.id, .layers = chunk.layers, .tokens = 100}, chunk.records)
+              .ok());
+  // It will not have copied anything by then.
+  cluster.Add("node-b", "migration: { rate: 1, parallel: 1 }\n");
+  const TestChunk big(client->layout(), 8, 100);
+  REQUIRE(PublishAndSeal(*client, big).ok());
+  cluster.NextEpoch();
+  const absl::Status sealed = client->Seal(chunk.id, 100, chunk.checksum);
+  INFO(sealed.ToString());
+  REQUIRE(sealed.ok());
+  CHECK(SealedOn(cluster, "node-b", chunk));
+}
+
+}  // namespace
+}  // namespace latentd
