@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/slices.h"
+#include "transport/record_checksum.h"
 #include "transport/wire_build.h"
 
 namespace latentd {
@@ -86,7 +87,9 @@ class PublishOperation final : public RangeOperation {
   void Fill(const Slice& slice, Outgoing* out) const override {
     out->opcode = wire::Opcode::kPublish;
     out->payload = records_.subspan(slice.offset_bytes, slice.bytes);
-    BuildPublish({}, BodyOf(slice.range), &out->header);
+    BuildPublish(
+        {.flags = wire::kPayloadChecksum, .payload_checksum = PayloadChecksum(out->payload)},
+        BodyOf(slice.range), &out->header);
   }
 
   const std::span<const std::byte> records_;

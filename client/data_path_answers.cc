@@ -6,10 +6,21 @@
 #include "absl/strings/str_cat.h"
 #include "client/data_path.h"
 #include "transport/errors.h"
+#include "transport/record_checksum.h"
 #include "transport/wire_build.h"
 
 namespace latentd {
 namespace {
+
+// Records that changed on the way are as good as lost there: another holder may have them.
+void VerifyPayload(const Exchange& exchange, ExchangeResult* result) {
+  const wire::ReplyHeader& header = result->header;
+  if ((header.flags & wire::kReplyChecksum) == 0) return;
+  if (PayloadChecksum(result->payload.bytes()) == header.payload_checksum) return;
+  result->status = absl::DataLossError(
+      absl::StrCat("node ", exchange.link->node, ": the ", header.payload_bytes,
+                   " bytes that it answered came with another checksum than they were sent with"));
+}
 
 bool AwaitsAnswer(ExchangeState state) {
   return state == ExchangeState::kSending || state == ExchangeState::kSent;
@@ -94,6 +105,7 @@ void DataPath::TakePayload(Exchange& exchange, ExchangeResult result, IncomingMe
   }
   if (!message.eager_payload().empty() && IsAligned(message.eager_payload())) {
     result.payload = ReplyPayload(std::move(message));
+    VerifyPayload(exchange, &result);
     Complete(exchange, std::move(result));
     return;
   }
@@ -126,6 +138,7 @@ void DataPath::TakePayload(Exchange& exchange, ExchangeResult result, IncomingMe
           return;
         }
         receiving->result.payload = ReplyPayload(std::move(receiving->buffer));
+        VerifyPayload(*waiting, &receiving->result);
         Complete(*waiting, std::move(receiving->result));
       });
 }

@@ -30,7 +30,7 @@ NextStep DecideRetry(const Failure& failure, const Attempts& before) {
     return before.reopened_session ? NextStep::kGiveUp : NextStep::kReopenSession;
   }
   if (absl::IsUnavailable(failure.status) || absl::IsNotFound(failure.status) ||
-      absl::IsOutOfRange(failure.status)) {
+      absl::IsOutOfRange(failure.status) || absl::IsDataLoss(failure.status)) {
     return before.changed_holder || !failure.other_holder ? NextStep::kGiveUp
                                                           : NextStep::kOtherHolder;
   }

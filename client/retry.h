@@ -11,7 +11,8 @@
 //   UNAUTHENTICATED (expired, or a new daemon)  open a session anew               once
 //   UNAVAILABLE (gone, hung, draining),         place on another holder           once
 //     NOT_FOUND (it lost what others may have),
-//     OUT_OF_RANGE (it has not got it yet)
+//     OUT_OF_RANGE (it has not got it yet),
+//     DATA_LOSS (its bytes are not what they were)
 //   no answer within the attempt's time         ask another holder as well        once
 //   anything else                               -                                 never
 //

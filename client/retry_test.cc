@@ -82,6 +82,12 @@ TEST_CASE("what has not come to one holder yet another may have") {
   CHECK(DecideRetry(failure, {}) == NextStep::kGiveUp);
 }
 
+TEST_CASE("bytes that have changed at one holder another may have as they were") {
+  Failure failure = {.status = absl::DataLossError("quarantined"), .other_holder = true};
+  CHECK(DecideRetry(failure, {}) == NextStep::kOtherHolder);
+  CHECK(DecideRetry(failure, Taken(NextStep::kOtherHolder)) == NextStep::kGiveUp);
+}
+
 TEST_CASE("an attempt has a quarter of what is left, or what was configured, and half at most") {
   CHECK(AttemptLimitNs(0, 4000) == 1000);
   CHECK(AttemptLimitNs(300, 4000) == 300);
@@ -112,15 +118,11 @@ TEST_CASE("each cause has its own attempt") {
 }
 
 TEST_CASE("nothing else is tried again") {
-  const std::vector<absl::Status> finals = {absl::InvalidArgumentError("x"),
-                                            absl::AlreadyExistsError("x"),
-                                            absl::ResourceExhaustedError("x"),
-                                            absl::DeadlineExceededError("x"),
-                                            absl::FailedPreconditionError("x"),
-                                            absl::DataLossError("x"),
-                                            absl::InternalError("x"),
-                                            WrongGenerationError("x"),
-                                            LayoutMismatchError("x")};
+  const std::vector<absl::Status> finals = {
+      absl::InvalidArgumentError("x"),    absl::AlreadyExistsError("x"),
+      absl::ResourceExhaustedError("x"),  absl::DeadlineExceededError("x"),
+      absl::FailedPreconditionError("x"), absl::InternalError("x"),
+      WrongGenerationError("x"),          LayoutMismatchError("x")};
   for (const absl::Status& status : finals) {
     CHECK(DecideRetry({.status = status, .other_holder = true}, {}) == NextStep::kGiveUp);
   }
