@@ -212,6 +212,26 @@ TEST_CASE("a lane that stops waits for the sink, and answers what was passed on"
   stop.join();
 }
 
+TEST_CASE("records that were on their way when the lane was told to stop are passed on too") {
+  ReplicaWorld world(WideOptions());
+  TestClient client(*world.lane);
+  const RecordRange range{0, 1, 0, 2000};
+  const uint64_t id = client.SendPublish(1, range, TinyRecords(client.layout(), range));
+  const auto publish = static_cast<size_t>(wire::Opcode::kPublish);
+  REQUIRE(WaitFor([&] { return world.stats().requests[publish].Get() == 1; }));
+  std::thread stop([&] { (void)world.lane->lane->Stop(absl::Now() + kTestPatience); });
+  // It refuses what is new by then.
+  CHECK(client.Until([&] {
+    return client.Take(client.SendEcho({}, 0)).code() == Code::kUnavailable ||
+           world.sink.held() > 0;
+  }));
+  auto held = world.sink.Take([&] { client.Progress(); });
+  CHECK(held.write.range.tokens == 2000);
+  held.done(absl::OkStatus());
+  CHECK(client.Take(id).status().ok());
+  stop.join();
+}
+
 TEST_CASE("a node takes from a slot's primary what it holds or joins, as it is placed") {
   ReplicaWorld world;
   TestClient peer(*world.lane);

@@ -24,7 +24,7 @@ constexpr uint64_t kNoSerial = 0;
 
 bool LaneImpl::Address(ReplicaWrite& write) const {
   const Slot slot = write.chunk.slot();
-  if (options_.replica_sink == nullptr || stopping_ || slots_ == nullptr ||
+  if (options_.replica_sink == nullptr || slots_ == nullptr ||
       slots_->RoleOf(slot) != SlotRole::kPrimary || !slots_->HasOthers(slot)) {
     return false;
   }
@@ -100,6 +100,7 @@ void LaneImpl::AwaitForwards() {
 }
 
 void LaneImpl::TellDropped(const std::vector<ChunkId>& chunks) {
+  if (stopping_) return;  // whoever is primary next finds them unused
   for (const ChunkId& chunk : chunks) {
     ReplicaWrite write;
     write.kind = ReplicaWrite::Kind::kDrop;
