@@ -183,13 +183,8 @@ class UcxPeerClient final : public PeerClient {
       BuildFetch({}, BodyOf(range), &out->header);
     };
     Start(node, range.chunk.slot(), OwnEpoch(), deadline_ns, std::move(build),
-          [node, done = std::move(done)](ExchangeResult result) {
+          [done = std::move(done)](ExchangeResult result) {
             if (!result.status.ok()) return done(std::move(result.status));
-            if ((result.header.flags & wire::kReplyChecksum) != 0 &&
-                PayloadChecksum(result.payload.bytes()) != result.header.payload_checksum) {
-              return done(absl::DataLossError(
-                  absl::StrCat("node ", node, ": its records changed on the way")));
-            }
             done(std::move(result.payload));
           });
   }

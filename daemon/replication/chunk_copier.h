@@ -33,7 +33,7 @@ namespace latentd {
 struct CopyOptions {
   uint32_t parallel = 4;              // ranges under way
   uint64_t bytes_per_second = 0;      // 0: as fast as it goes
-  uint64_t range_bytes = 8ull << 20;  // of one range
+  uint64_t range_bytes = 4ull << 20;  // of one range: a lane takes one in a turn
 };
 
 struct CopyCounts {

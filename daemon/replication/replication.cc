@@ -9,9 +9,8 @@ namespace latentd {
 namespace {
 
 constexpr absl::Duration kNoteEvery = absl::Milliseconds(200);
-// For one list or range. Long enough for a range at a crawling rate, short enough to find another
-// holder while there is one.
-constexpr absl::Duration kAnswerPatience = absl::Seconds(5);
+// For one list or range, however slow the network is: a node that is silent is found out earlier.
+constexpr absl::Duration kAnswerPatience = absl::Seconds(30);
 
 }  // namespace
 

@@ -8,6 +8,8 @@
 namespace latentd {
 namespace {
 
+constexpr uint32_t kRepairAttempts = 10;
+
 // Tokens in sum over the layers.
 uint64_t AllTokens(const ChunkState& chunk, uint32_t layers) {
   if (chunk.layer_tokens.empty()) return uint64_t{chunk.tokens} * layers;
@@ -81,17 +83,26 @@ void SlotSync::SetTable(TablePtr table) {
   PumpSoon();
 }
 
-void SlotSync::Repair(ChunkState chunk) {
+void SlotSync::Repair(ChunkState chunk, uint32_t failures) {
   if (table_ == nullptr) return;
   ChunkCopy copy{
       .chunk = chunk, .placed = table_->PlacedOf(chunk.id.slot()), .sources = SourcesOf(chunk.id)};
-  if (copy.sources.empty()) return;
-  copier_.Start(std::move(copy), [this](const absl::Status& status) {
+  if (copy.sources.empty()) {
+    last_failure_ = absl::DataLossError(
+        absl::StrCat("chunk ", ToString(chunk.id), " is damaged, and nobody else holds it"));
+    return;
+  }
+  copier_.Start(std::move(copy), [this, chunk, failures](const absl::Status& status) {
     if (status.ok()) {
       ++repaired_;
-    } else {
-      last_failure_ = status;
+      return;
     }
+    last_failure_ = status;
+    if (failures + 1 >= kRepairAttempts) return;
+    scheduler_->After(RetryAfter(failures + 1),
+                      [this, alive = std::weak_ptr<int>(alive_), chunk, failures] {
+                        if (!alive.expired()) Repair(chunk, failures + 1);
+                      });
   });
 }
 

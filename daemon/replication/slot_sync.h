@@ -77,8 +77,8 @@ class SlotSync {
   // The newest table.
   void SetTable(TablePtr table);
   // This node holds a sealed chunk that turned out to be damaged, and has dropped it: it is fetched
-  // anew from whoever else holds its slot, if anybody does.
-  void Repair(ChunkState chunk);
+  // anew from whoever else holds its slot, if anybody does, with some patience.
+  void Repair(ChunkState chunk) { Repair(std::move(chunk), 0); }
 
   SlotSyncProgress progress() const;
 
@@ -106,6 +106,7 @@ class SlotSync {
     uint32_t round = 0;
   };
 
+  void Repair(ChunkState chunk, uint32_t failures);
   Joining* Find(const Asked& asked);
   void Enqueue(Slot slot, Joining& joining);
   void StartOver(Joining& joining);

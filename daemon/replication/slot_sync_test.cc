@@ -264,7 +264,11 @@ TEST_CASE("a damaged chunk is fetched anew from another holder") {
   rig.scheduler.Run(absl::Seconds(10));
   rig.Join();
   rig.here().erase(id);
+  rig.cluster->down.insert("node-0");
   rig.sync->Repair({.id = id, .sealed = true, .tokens = 10, .checksum = 7});
+  rig.scheduler.Run(absl::Milliseconds(100));
+  CHECK_FALSE(rig.here().contains(id));
+  rig.cluster->down.clear();
   rig.scheduler.Run(absl::Seconds(10));
   CHECK(rig.here()[id] == Rig::Sealed(10));
   CHECK(rig.sync->progress().repaired == 1);

@@ -17,44 +17,6 @@
 namespace latentd {
 namespace {
 
-class SharedMembership final : public Membership {
- public:
-  explicit SharedMembership(std::shared_ptr<TestMember> shared) : shared_(std::move(shared)) {}
-
-  std::string_view name() const override { return "test"; }
-  absl::Status Start(NodeInfo self, TableCallback on_table) override {
-    const std::lock_guard<std::mutex> lock(shared_->mutex);
-    shared_->self = std::move(self);
-    shared_->on_table = std::move(on_table);
-    return absl::OkStatus();
-  }
-  void Stop() override {}
-  TablePtr table() const override {
-    const std::lock_guard<std::mutex> lock(shared_->mutex);
-    return shared_->table;
-  }
-  std::vector<Member> ListNodes() const override {
-    std::vector<Member> members;
-    if (const TablePtr now = table()) {
-      for (const NodeInfo& node : now->nodes())
-        members.push_back({.node = node, .heard_from = true});
-    }
-    return members;
-  }
-  void SetDraining(bool draining) override {
-    const std::lock_guard<std::mutex> lock(shared_->mutex);
-    shared_->draining = draining;
-  }
-  bool hands_over() const override { return true; }
-  void Claim(std::vector<SlotClaim> claims) override {
-    const std::lock_guard<std::mutex> lock(shared_->mutex);
-    for (const SlotClaim& claim : claims) shared_->claims[claim.slot] = claim.placed;
-  }
-
- private:
-  const std::shared_ptr<TestMember> shared_;
-};
-
 Config ConfigOf(const std::string& id, uint32_t replicas, const std::string& more) {
   ConfigOrFaults loaded = LoadConfig(absl::StrCat("node: { id: ", id, ", advertise: 127.0.0.1 }\n",
                                                   R"(
@@ -94,7 +56,7 @@ void TestCluster::Add(const std::string& id, const std::string& more) {
   const Generation generation = DrawGeneration();
   Node& node = nodes_[id];
   node.member = std::make_shared<TestMember>();
-  auto parts = MakeParts(config, generation, std::make_unique<SharedMembership>(node.member));
+  auto parts = MakeParts(config, generation, std::make_unique<TestMembership>(node.member));
   INFO(parts.status().ToString());
   REQUIRE(parts.ok());
   auto server = Server::Start(config, generation, *std::move(parts));
@@ -125,13 +87,7 @@ bool TestCluster::NextEpoch() {
   table_ = *next;
   for (auto& [id, node] : nodes_) {
     if (node.server == nullptr) continue;
-    TableCallback on_table;
-    {
-      const std::lock_guard<std::mutex> lock(node.member->mutex);
-      node.member->table = table_;
-      on_table = node.member->on_table;
-    }
-    on_table(table_);
+    node.member->Deliver(table_);
   }
   return true;
 }
@@ -192,19 +148,7 @@ std::optional<v1::Chunk> TestCluster::ChunkOn(const std::string& id, const Chunk
   return response.chunks(0);
 }
 
-bool TestCluster::ClaimedAll(const std::string& id) {
-  TestMember& member = *nodes_.at(id).member;
-  const auto index = table_->FindNode(id);
-  if (!index.has_value()) return true;
-  const std::lock_guard<std::mutex> lock(member.mutex);
-  for (uint32_t s = 0; s < kSlotCount; ++s) {
-    const Slot slot{static_cast<uint16_t>(s)};
-    if (!table_->Joins(*index, slot)) continue;
-    const auto claim = member.claims.find(slot);
-    if (claim == member.claims.end() || claim->second != table_->PlacedOf(slot)) return false;
-  }
-  return true;
-}
+bool TestCluster::ClaimedAll(const std::string& id) { return nodes_.at(id).member->ClaimedAll(); }
 
 TestChunk::TestChunk(const Layout& layout, uint64_t seed, uint32_t token_count)
     : layers(layout.layers), tokens(token_count) {

@@ -6,28 +6,17 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "client/client.h"
 #include "config/config.h"
-#include "daemon/membership/membership.h"
 #include "daemon/process/server.h"
+#include "daemon/replication/test_membership.h"
 #include "proto/latentd/v1/admin.grpc.pb.h"
 #include "routing/placement.h"
 
 namespace latentd {
-
-// What a node's membership and the test share.
-struct TestMember {
-  std::mutex mutex;
-  NodeInfo self;           // once it has started
-  TableCallback on_table;  // called by the test's thread
-  TablePtr table;
-  std::map<Slot, Epoch> claims;
-  bool draining = false;
-};
 
 class TestCluster {
  public:
