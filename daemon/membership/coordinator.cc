@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -14,6 +15,8 @@ namespace {
 constexpr absl::Duration kTimeout = absl::Seconds(2);
 constexpr absl::Duration kRetryAfter = absl::Milliseconds(200);
 constexpr double kMostCampaignDelay_ms = 50;
+// etcd takes 128 conditions.
+constexpr size_t kMostGoneAtOnce = 100;
 
 }  // namespace
 
@@ -207,6 +210,35 @@ void Coordinator::LeaveOutUnknown(Roster& roster, Epoch& least_epoch, bool recov
   if (head.ok() && recovering) least_epoch = std::max(least_epoch, Epoch{head->epoch() + 1});
 }
 
+void Coordinator::KeepSomeOfTheGone(Roster& roster, const v1::Layout& layout) const {
+  if (view_.known->table == nullptr) return;
+  std::set<std::string_view> there;
+  for (const RosterNode& node : roster.nodes) there.insert(node.node.id);
+  std::vector<RosterNode> kept;
+  size_t gone = 0;
+  for (const NodeInfo& node : view_.known->table->nodes()) {
+    if (there.contains(node.id) || ++gone <= kMostGoneAtOnce) continue;
+    kept.push_back({.node = node, .layout = layout});
+  }
+  roster.nodes.insert(roster.nodes.end(), kept.begin(), kept.end());
+}
+
+std::vector<EtcdGuard> Coordinator::GuardsFor(const RoutingTable& next) const {
+  std::vector<EtcdGuard> guards = {
+      {keys_.Coordinator(), EtcdGuard::Field::kCreateRevision, led_since_}};
+  if (view_.known->table == nullptr) return guards;
+  std::map<std::string_view, Generation> stays;
+  for (const NodeInfo& node : next.nodes()) stays.emplace(node.id, node.generation);
+  for (const NodeInfo& node : view_.known->table->nodes()) {
+    const auto found = stays.find(node.id);
+    if (found != stays.end() && found->second == node.generation) continue;
+    const EtcdEntry* entry = view_.nodes->Find(keys_.Node(node.id));
+    guards.push_back({keys_.Node(node.id), EtcdGuard::Field::kModRevision,
+                      entry == nullptr ? 0 : entry->mod_revision});
+  }
+  return guards;
+}
+
 absl::Status Coordinator::Choose(const std::vector<NodeInfo>& nodes) {
   const auto same = [](const NodeInfo& a, const NodeInfo& b) {
     return a.id == b.id && a.capacity_bytes == b.capacity_bytes && a.state == b.state;
@@ -242,6 +274,7 @@ void Coordinator::Deliberate() {
   Epoch least_epoch{};
   LeaveOutUnknown(roster, least_epoch, recovering);
   const v1::Layout layout = ClusterLayout(roster);
+  KeepSomeOfTheGone(roster, layout);
   Admission admission = AdmitNodes(roster, view_.known->table.get(), layout);
   troubles_ = std::move(admission.troubles);
   if (absl::Status chosen = Choose(admission.nodes); !chosen.ok()) {
@@ -276,10 +309,11 @@ void Coordinator::Write(TablePtr next, const v1::Layout& layout) {
   head.set_replicas(options_.replicas);
   head.set_written_by(options_.id);
   busy_ = true;
-  CommitNext(std::make_shared<const TableWrite>(WriteTable(
-                 view_.table->entries(), keys_, *view_.known, std::move(next), std::move(head),
-                 {{keys_.Coordinator(), EtcdGuard::Field::kCreateRevision, led_since_}})),
-             0);
+  const std::vector<EtcdGuard> guards = GuardsFor(*next);
+  CommitNext(
+      std::make_shared<const TableWrite>(WriteTable(view_.table->entries(), keys_, *view_.known,
+                                                    std::move(next), std::move(head), guards)),
+      0);
 }
 
 void Coordinator::CommitNext(std::shared_ptr<const TableWrite> write, size_t index) {

@@ -1,7 +1,8 @@
 // `Coordinator` is the part of a node that stands for election and, once elected, writes the
 // routing table: whoever could write the entry `coordinator` under its lease leads until that entry
 // is gone. Each write of the table is guarded by that entry and by the head that it follows, so that
-// one who leads no longer, and does not know it, writes nothing.
+// one who leads no longer, and does not know it, writes nothing; and by the absence of every node
+// that it takes out, so that nobody is taken out who has come back, looked, and answers again.
 //
 //     state       becomes
 //     follows     leads, when the entry is gone and it is the one to write it
@@ -96,6 +97,11 @@ class Coordinator {
   void ReadClaims();
   // Nodes of `roster` that know more than what is stored are left out; `least_epoch` is raised.
   void LeaveOutUnknown(Roster& roster, Epoch& least_epoch, bool recovering) const;
+  // Of many that are gone at once, some are left for the tables that follow: a transaction has only
+  // so many guards.
+  void KeepSomeOfTheGone(Roster& roster, const v1::Layout& layout) const;
+  // That nobody who is missing from `next`, or has another memory there, is back at etcd meanwhile.
+  std::vector<EtcdGuard> GuardsFor(const RoutingTable& next) const;
   absl::Status Choose(const std::vector<NodeInfo>& nodes);
   void Write(TablePtr next, const v1::Layout& layout);
   void CommitNext(std::shared_ptr<const TableWrite> write, size_t index);

@@ -4,7 +4,7 @@
 #include <condition_variable>
 #include <utility>
 
-#include "absl/strings/str_join.h"
+#include "absl/strings/ascii.h"
 #include "absl/time/clock.h"
 #include "daemon/process/log.h"
 #include "routing/layout_proto.h"
@@ -33,6 +33,12 @@ class Event {
   std::condition_variable changed_;
   bool set_ = false;
 };
+
+// Counts go up and down; the log is told of a trouble once.
+bool SameButNumbers(std::string a, std::string b) {
+  for (std::string* text : {&a, &b}) std::erase_if(*text, absl::ascii_isdigit);
+  return a == b;
+}
 
 }  // namespace
 
@@ -146,7 +152,8 @@ void EtcdMembership::LogChanges(const ClusterNodeStatus& before, const ClusterNo
   }
   for (const std::string& trouble : now.troubles) {
     const bool known =
-        std::find(before.troubles.begin(), before.troubles.end(), trouble) != before.troubles.end();
+        std::any_of(before.troubles.begin(), before.troubles.end(),
+                    [&](const std::string& told) { return SameButNumbers(told, trouble); });
     if (!known) LogWarn("membership", {{"trouble", trouble}});
   }
 }
