@@ -12,8 +12,6 @@ namespace {
 
 // After a failed attempt to open a session, requests to the node fail at once for this long.
 constexpr uint64_t kSessionBackoffNs = 100'000'000;
-// How long a holder whose table is older than ours is given.
-constexpr uint64_t kHolderLagNs = 5'000'000;
 // A holder that says when to come again is left alone until then, but no longer than this.
 constexpr uint64_t kMostAvoidedNs = 1'000'000'000;
 
@@ -167,7 +165,7 @@ void Dispatcher::OnFailure(Entry& entry, Work work, const NodeId& node, const ab
       control_->RefreshTable(node, failure.holder_epoch);
       break;
     case NextStep::kWaitForHolder:
-      next.not_before_ns = now_ns_ + kHolderLagNs;
+      next.not_before_ns = now_ns_ + HolderWaitNs(work.attempts);
       break;
     case NextStep::kAskHolder:
       next.asked = node;

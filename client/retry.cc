@@ -9,7 +9,9 @@
 namespace latentd {
 namespace {
 
-constexpr uint8_t kMostTablesFetched = 3;
+constexpr uint8_t kMostTablesFetched = 8;
+constexpr uint8_t kMostWaits = 8;
+constexpr uint64_t kFirstWaitNs = 2'000'000;
 
 }  // namespace
 
@@ -21,7 +23,7 @@ NextStep DecideRetry(const Failure& failure, const Attempts& before) {
                  : NextStep::kGiveUp;
     }
     if (failure.other_holder && !before.changed_holder) return NextStep::kOtherHolder;
-    return before.waited_for_holder ? NextStep::kGiveUp : NextStep::kWaitForHolder;
+    return before.waits_for_holder < kMostWaits ? NextStep::kWaitForHolder : NextStep::kGiveUp;
   }
   if (IsNotHolder(failure.status)) {
     return before.asked_holder ? NextStep::kGiveUp : NextStep::kAskHolder;
@@ -44,7 +46,7 @@ Attempts After(NextStep step, const Failure& failure, Attempts before) {
       ++before.tables_fetched;
       break;
     case NextStep::kWaitForHolder:
-      before.waited_for_holder = true;
+      ++before.waits_for_holder;
       break;
     case NextStep::kAskHolder:
       before.asked_holder = true;
@@ -60,6 +62,8 @@ Attempts After(NextStep step, const Failure& failure, Attempts before) {
   }
   return before;
 }
+
+uint64_t HolderWaitNs(const Attempts& before) { return kFirstWaitNs << before.waits_for_holder; }
 
 uint64_t AttemptLimitNs(uint64_t configured_ns, uint64_t left_ns) {
   return std::min(configured_ns != 0 ? configured_ns : left_ns / 4, left_ns / 2);

@@ -3,10 +3,11 @@
 // that nothing was answered:
 //
 //   failure                                     before the next attempt           at most
-//   WRONG_EPOCH, the holder's table is newer    get that table, place anew        3 times, each
+//   WRONG_EPOCH, the holder's table is newer    get that table, place anew        8 times, each
 //                                                                                 for a newer one
 //   WRONG_EPOCH, the holder's table is older    place on another holder, or,      once
-//                                               there being none, wait for it     once
+//                                               there being none, wait for it     8 times, each
+//                                                                                 twice as long
 //   NOT_HOLDER (another table, the same epoch)  ask it for that table, place anew once
 //   UNAUTHENTICATED (expired, or a new daemon)  open a session anew               once
 //   UNAVAILABLE (gone, hung, draining),         place on another holder           once
@@ -40,7 +41,7 @@ namespace latentd {
 
 // What a piece of work has been through.
 struct Attempts {
-  bool waited_for_holder = false;
+  uint8_t waits_for_holder = 0;
   uint8_t tables_fetched = 0;
   Epoch fetched{};  // the newest that was asked for
   bool asked_holder = false;
@@ -48,7 +49,7 @@ struct Attempts {
   bool changed_holder = false;
 
   bool any() const {
-    return waited_for_holder || tables_fetched > 0 || asked_holder || reopened_session ||
+    return waits_for_holder > 0 || tables_fetched > 0 || asked_holder || reopened_session ||
            changed_holder;
   }
 };
@@ -63,7 +64,7 @@ struct Failure {
 enum class NextStep : uint8_t {
   kGiveUp,
   kRefreshTable,   // until it is at least as new as holder_epoch
-  kWaitForHolder,  // a few milliseconds
+  kWaitForHolder,  // HolderWaitNs
   kAskHolder,      // for the table that it goes by
   kReopenSession,
   kOtherHolder,
@@ -72,6 +73,10 @@ enum class NextStep : uint8_t {
 NextStep DecideRetry(const Failure& failure, const Attempts& before);
 // `before`, with the step taken because of `failure`.
 Attempts After(NextStep step, const Failure& failure, Attempts before);
+
+// How long to wait for a holder that has been waited for so many times: 2 ms, then twice as long
+// each time.
+uint64_t HolderWaitNs(const Attempts& before);
 
 // How long an attempt may take before another holder is asked as well, where there is one and
 // `left_ns` are left of the call's time. `configured_ns` if that is not 0, else a quarter; at most

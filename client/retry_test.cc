@@ -18,22 +18,30 @@ Failure WrongEpoch(Epoch sent, Epoch holder) {
 // No attempts but this one.
 Attempts Taken(NextStep step, Attempts before = {}) { return After(step, {}, before); }
 
-TEST_CASE("a stale table is refreshed as long as tables get newer, three times") {
+TEST_CASE("a stale table is refreshed as long as tables get newer, eight times") {
   Attempts attempts;
-  for (uint64_t epoch = 5; epoch < 8; ++epoch) {
+  for (uint64_t epoch = 5; epoch < 13; ++epoch) {
     const Failure failure = WrongEpoch(Epoch{epoch - 1}, Epoch{epoch});
     REQUIRE(DecideRetry(failure, attempts) == NextStep::kRefreshTable);
     attempts = After(NextStep::kRefreshTable, failure, attempts);
     CHECK(attempts.any());
     CHECK(DecideRetry(failure, attempts) == NextStep::kGiveUp);
   }
-  CHECK(DecideRetry(WrongEpoch(Epoch{7}, Epoch{8}), attempts) == NextStep::kGiveUp);
+  CHECK(DecideRetry(WrongEpoch(Epoch{13}, Epoch{14}), attempts) == NextStep::kGiveUp);
 }
 
-TEST_CASE("a holder that lags behind is passed over for another, or given a moment, once") {
+TEST_CASE("a holder that lags behind is passed over for another, or given more and more time") {
   Failure failure = WrongEpoch(kNew, kOld);
   CHECK(DecideRetry(failure, {}) == NextStep::kWaitForHolder);
-  CHECK(DecideRetry(failure, Taken(NextStep::kWaitForHolder)) == NextStep::kGiveUp);
+  Attempts attempts;
+  uint64_t waited_ns = 0;
+  for (int i = 0; i < 8; ++i) {
+    REQUIRE(DecideRetry(failure, attempts) == NextStep::kWaitForHolder);
+    waited_ns += HolderWaitNs(attempts);
+    attempts = Taken(NextStep::kWaitForHolder, attempts);
+  }
+  CHECK(DecideRetry(failure, attempts) == NextStep::kGiveUp);
+  CHECK(waited_ns == 510'000'000);
   failure.other_holder = true;
   CHECK(DecideRetry(failure, {}) == NextStep::kOtherHolder);
   CHECK(DecideRetry(failure, Taken(NextStep::kOtherHolder)) == NextStep::kWaitForHolder);
