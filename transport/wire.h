@@ -191,7 +191,7 @@ static_assert(sizeof(ChunkEntry) == 24);
 struct MissingEntry {
   uint64_t chunk_hi;
   uint64_t chunk_lo;
-  uint16_t code;  // kNotFound or kOutOfRange
+  uint16_t code;  // kNotFound, kOutOfRange or kDataLoss
   uint16_t reserved0;
   uint32_t reserved1;
 };

@@ -81,8 +81,8 @@ class Lane {
   virtual void RemoveSession(SessionToken token, std::string reason) = 0;
   // Requests are checked against this table from now on.
   virtual void SetTable(std::shared_ptr<const RoutingTable> table) = 0;
-  // false: ATTEND and PUBLISH are answered UNAVAILABLE with a retry hint; FETCH, SEAL, STAT,
-  // RELEASE go on.
+  // false: clients' ATTEND and PUBLISH are answered UNAVAILABLE with a retry hint; FETCH, SEAL, STAT,
+  // RELEASE go on, and so does what other nodes pass on.
   virtual void SetAdmitting(bool admitting) = 0;
   // Lists chunks whose id starts with `hex_prefix`, at most `limit`.
   virtual void ListChunks(std::string hex_prefix, uint32_t limit,
