@@ -31,13 +31,18 @@ std::vector<std::string> operator+(std::vector<std::string> a, const std::vector
   return a;
 }
 
-// The test's own place on the network; entered once, before there are other threads.
+// The test's own place on the network, and its switch; entered once, before there are other threads.
+// The switch stays: UCX remembers what it once learnt of the process's interfaces.
 absl::Status EnterNamespace() {
   static const absl::Status entered = [] {
     if (unshare(CLONE_NEWNET) != 0) {
       return absl::UnavailableError(
           absl::StrCat("network namespaces are not permitted here: ", std::strerror(errno)));
     }
+    Run({kIp, "link", "set", "lo", "up"});
+    Run({kIp, "link", "add", kBridge, "type", "bridge"});
+    Run({kIp, "address", "add", "10.77.0.254/24", "dev", kBridge});
+    Run({kIp, "link", "set", kBridge, "up"});
     return absl::OkStatus();
   }();
   return entered;
@@ -64,10 +69,8 @@ TestNetwork::TestNetwork(int hosts) {
   if (const absl::Status entered = EnterNamespace(); !entered.ok()) {
     throw std::runtime_error(std::string(entered.message()));
   }
-  Run({kIp, "link", "set", "lo", "up"});
-  Run({kIp, "link", "add", kBridge, "type", "bridge"});
-  Run({kIp, "address", "add", "10.77.0.254/24", "dev", kBridge});
-  Run({kIp, "link", "set", kBridge, "up"});
+  // Hosts of an earlier network had the same addresses and other cables.
+  Run({kIp, "neighbour", "flush", "dev", kBridge});
   const std::string folder = FreshFolder("network");
   for (int i = 0; i < hosts; ++i) {
     hosts_.push_back(std::make_unique<Process>(
@@ -92,8 +95,8 @@ TestNetwork::TestNetwork(int hosts) {
 }
 
 TestNetwork::~TestNetwork() {
-  hosts_.clear();
-  (void)RunCommand({kIp, "link", "del", kBridge}, absl::Seconds(10));
+  for (int i = 0; i < size(); ++i)
+    (void)RunCommand({kIp, "link", "del", Cable(i)}, absl::Seconds(10));
 }
 
 std::string TestNetwork::Address(int host) const { return absl::StrCat("10.77.0.", host + 1); }
