@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "client/channel.h"
+#include "routing/table_delta.h"
 #include "routing/table_proto.h"
 
 namespace latentd {
@@ -24,6 +25,7 @@ struct TableFollower::Stream {
   std::unique_ptr<grpc::ClientAsyncReader<v1::RoutingTable>> reader;
   v1::RoutingTable message;
   grpc::Status status;
+  std::shared_ptr<const RoutingTable> base;  // what the daemon thinks that we have
 };
 
 TableFollower::TableFollower(std::vector<std::string> endpoints,
@@ -48,6 +50,15 @@ void TableFollower::Receive(const v1::RoutingTable& message, TableSource source)
   if (auto table = FromProto(message); table.ok()) Offer(*std::move(table), source);
 }
 
+bool TableFollower::ReceiveFrom(Stream& stream) {
+  const v1::RoutingTable& message = stream.message;
+  auto table = message.base_epoch() == 0 ? FromProto(message) : ApplyDelta(*stream.base, message);
+  if (!table.ok()) return false;
+  stream.base = *std::move(table);
+  Offer(stream.base, TableSource::kAnybody);
+  return true;
+}
+
 std::string TableFollower::NextAddress() {
   const size_t nodes = table_->nodes().size();
   const size_t index = next_address_++ % (nodes + endpoints_.size());
@@ -69,6 +80,9 @@ void TableFollower::Watch() {
                                absl::ToChronoMilliseconds(kStreamAge));
   v1::WatchTableRequest request;
   request.set_known_epoch(ToInt(table_->epoch()));
+  request.set_known_hash(HashTable(*table_));
+  request.set_deltas(true);
+  stream->base = table_;
   stream->reader =
       stream->stub->AsyncWatchTable(&stream->context, request, loop_->queue(),
                                     loop_->Tag([this, stream](bool) { ReadNext(stream); }));
@@ -77,8 +91,11 @@ void TableFollower::Watch() {
 void TableFollower::ReadNext(std::shared_ptr<Stream> stream) {
   stream->reader->Read(&stream->message, loop_->Tag([this, stream](bool ok) {
     if (!ok) return Ended(stream);
-    backoff_ = kLeastBackoff;
-    Receive(stream->message);
+    if (ReceiveFrom(*stream)) {
+      backoff_ = kLeastBackoff;
+    } else if (stream->message.base_epoch() != 0) {
+      stream->context.TryCancel();  // what follows cannot be read either: begin anew
+    }
     ReadNext(stream);
   }));
 }

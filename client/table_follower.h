@@ -44,6 +44,8 @@ class TableFollower {
   struct Stream;
 
   void Receive(const v1::RoutingTable& message, TableSource source = TableSource::kAnybody);
+  // Whether the message, whole or what has changed, could be read.
+  bool ReceiveFrom(Stream& stream);
   void Watch();
   void ReadNext(std::shared_ptr<Stream> stream);
   void Ended(std::shared_ptr<Stream> stream);

@@ -1,5 +1,7 @@
 #include "routing/table_delta.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -10,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "routing/table_proto.h"
+#include "routing/table_snapshot.h"
 
 namespace latentd {
 namespace {
@@ -104,6 +107,11 @@ absl::StatusOr<std::vector<SlotRange>> Overlay(std::vector<SlotRange> before, co
 }
 
 }  // namespace
+
+uint64_t HashTable(const RoutingTable& table) {
+  const std::string packed = PackTable(table);
+  return XXH3_64bits(packed.data(), packed.size());
+}
 
 std::optional<v1::RoutingTable> MakeDelta(const RoutingTable& base, const RoutingTable& next) {
   v1::RoutingTable delta;

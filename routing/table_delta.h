@@ -5,6 +5,7 @@
 #ifndef LATENTD_ROUTING_TABLE_DELTA_H_
 #define LATENTD_ROUTING_TABLE_DELTA_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -13,6 +14,9 @@
 #include "routing/routing_table.h"
 
 namespace latentd {
+
+// Equal for equal tables, epoch included: whether two sides mean the same base.
+uint64_t HashTable(const RoutingTable& table);
 
 // Nothing if only the whole table can say it: its nodes are not those of `base` in their order,
 // then the new ones.

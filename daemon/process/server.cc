@@ -138,7 +138,7 @@ absl::Status Server::StartMembership(const Config& config) {
     // Lanes before frontends: nobody is told of a table that a lane would still refuse.
     for (Lane* lane : lane_pointers_) lane->SetTable(table);
     if (replication_ != nullptr) replication_->SetTable(table);
-    streams_.Publish(*table);
+    streams_.Publish(table);
   });
 }
 

@@ -52,7 +52,7 @@ grpc::ServerUnaryReactor* ClusterService::GetTable(grpc::CallbackServerContext* 
 
 grpc::ServerWriteReactor<v1::RoutingTable>* ClusterService::WatchTable(
     grpc::CallbackServerContext*, const v1::WatchTableRequest* request) {
-  return streams_->NewStream(request->known_epoch());
+  return streams_->NewStream(*request);
 }
 
 grpc::ServerUnaryReactor* ClusterService::ListNodes(grpc::CallbackServerContext* context,

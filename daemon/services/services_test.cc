@@ -15,6 +15,7 @@
 #include "daemon/testing/fake_lane.h"
 #include "routing/assignment.h"
 #include "routing/layout_proto.h"
+#include "routing/table_delta.h"
 #include "routing/table_proto.h"
 #include "transport/wire.h"
 
@@ -54,7 +55,7 @@ struct World {
                           .control_address = server->address(),
                           .generation = Generation{55},
                           .capacity_bytes = 2001},
-                         [this](const TablePtr& table) { streams.Publish(*table); })
+                         [this](const TablePtr& table) { streams.Publish(table); })
                   .ok());
       lifecycle.Ready();
     }
@@ -298,7 +299,7 @@ TEST_CASE("a watch gets the table it lacks, then every newer one") {
   const auto next =
       AssignSlots(Epoch{2}, {{.id = "node-a", .control_address = "x:1", .capacity_bytes = 1}}, 1);
   REQUIRE(next.ok());
-  world.streams.Publish(**next);
+  world.streams.Publish(*next);
   REQUIRE(watch->Read(&table));
   CHECK(table.epoch() == 2);
   context.TryCancel();
@@ -315,11 +316,55 @@ TEST_CASE("a watch by a client that is up to date starts with the next table") {
   REQUIRE(Eventually([&] { return world.streams.count() == 1; }));
   const auto next =
       AssignSlots(Epoch{2}, {{.id = "node-a", .control_address = "x:1", .capacity_bytes = 1}}, 1);
-  world.streams.Publish(**next);
+  world.streams.Publish(*next);
   v1::RoutingTable table;
   REQUIRE(watch->Read(&table));
   CHECK(table.epoch() == 2);
   context.TryCancel();
+}
+
+TEST_CASE("a watch that understands deltas gets what has changed since what it has") {
+  World world;
+  const NodeInfo a{.id = "node-a", .control_address = "x:1", .capacity_bytes = 1};
+  const NodeInfo b{.id = "node-b", .control_address = "x:2", .capacity_bytes = 1};
+  const auto first = AssignSlots(Epoch{2}, {a}, 1).value();
+  const auto second = AssignSlots(Epoch{3}, {a, b}, 1).value();
+  world.streams.Publish(first);
+  v1::WatchTableRequest request;
+  request.set_deltas(true);
+  v1::RoutingTable message;
+
+  SECTION("from what the stream sent before") {
+    grpc::ClientContext context;
+    const auto watch = world.cluster->WatchTable(&context, request);
+    REQUIRE(watch->Read(&message));
+    CHECK(message.base_epoch() == 0);
+    world.streams.Publish(second);
+    REQUIRE(watch->Read(&message));
+    CHECK(message.base_epoch() == 2);
+    CHECK(ApplyDelta(*first, message).value()->ToParts() == second->ToParts());
+    context.TryCancel();
+  }
+  SECTION("from what it says that it has, if that is one of the last tables") {
+    world.streams.Publish(second);
+    request.set_known_epoch(2);
+    request.set_known_hash(HashTable(*first));
+    grpc::ClientContext context;
+    const auto watch = world.cluster->WatchTable(&context, request);
+    REQUIRE(watch->Read(&message));
+    CHECK(message.base_epoch() == 2);
+    context.TryCancel();
+  }
+  SECTION("a table of that epoch that was another is no base") {
+    world.streams.Publish(second);
+    request.set_known_epoch(2);
+    request.set_known_hash(HashTable(*AssignSlots(Epoch{2}, {b}, 1).value()));
+    grpc::ClientContext context;
+    const auto watch = world.cluster->WatchTable(&context, request);
+    REQUIRE(watch->Read(&message));
+    CHECK(message.base_epoch() == 0);
+    context.TryCancel();
+  }
 }
 
 TEST_CASE("watches end at once when the daemon stops, and none can begin") {

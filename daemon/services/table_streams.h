@@ -1,6 +1,7 @@
 // `TableStreams` feeds the routing table to every WatchTable stream: each gets the newest table
 // there is whenever it is ready for one, so that a slow client skips tables instead of piling them
-// up.
+// up. A client that understands deltas, and has one of the last tables, is sent what has changed
+// since that one.
 //
 // Any thread. Streams are gRPC's and delete themselves; Close ends them all, and the gRPC server
 // must be shut down before this is destroyed.
@@ -10,6 +11,7 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <unordered_set>
@@ -26,13 +28,14 @@ class TableStreams {
   TableStreams();
   ~TableStreams();
 
+  using TablePtr = std::shared_ptr<const RoutingTable>;
+
   // To every stream, those to come included.
-  void Publish(const RoutingTable& table);
+  void Publish(TablePtr table);
   // The newest table's message, or null.
   Message newest() const;
 
-  // A stream to a client that has the table of `known_epoch`.
-  grpc::ServerWriteReactor<v1::RoutingTable>* NewStream(uint64_t known_epoch);
+  grpc::ServerWriteReactor<v1::RoutingTable>* NewStream(const v1::WatchTableRequest& request);
   // Ends every stream with UNAVAILABLE, those to come included.
   void Close();
 
@@ -40,9 +43,20 @@ class TableStreams {
 
  private:
   class Stream;
+  // One of the last tables.
+  struct Past {
+    TablePtr table;
+    uint64_t hash = 0;
+    Message delta;  // to the newest; null: not made yet
+  };
+
+  // What a stream to whoever has the table of this hash is sent.
+  Message SinceLocked(uint64_t hash);
 
   mutable std::mutex mutex_;
   Message newest_;
+  uint64_t newest_hash_ = 0;
+  std::deque<Past> past_;  // the newest last, which is among them
   bool closed_ = false;
   std::unordered_set<Stream*> streams_;
 };
