@@ -9,7 +9,6 @@
 #include "absl/strings/str_join.h"
 #include "tests/cluster/eventually.h"
 #include "tests/cluster/frontend.h"
-#include "tests/cluster/loopback.h"
 
 namespace latentd::testing {
 namespace {
@@ -106,14 +105,10 @@ void EtcdCluster::KillEtcd(int member) { etcd_.at(static_cast<size_t>(member))->
 int EtcdCluster::EtcdLeader() const {
   for (int member = 0; member < kEtcdMembers; ++member) {
     if (!etcd_[static_cast<size_t>(member)]->Running()) continue;
-    try {
-      const std::string metrics =
-          HttpGet(absl::StrCat(network_.Address(etcd_host(member)), ":", kClientPort), "/metrics",
-                  absl::Seconds(1));
-      if (absl::StrContains(metrics, "\netcd_server_is_leader 1")) return member;
-    } catch (const std::runtime_error&) {
-      // It does not answer: another may lead.
-    }
+    const CommandResult metrics =
+        RunCommand({"/usr/bin/curl", "-s", "-m", "2", EtcdUrl(member, kClientPort) + "/metrics"},
+                   absl::Seconds(5));
+    if (absl::StrContains(metrics.out, "\netcd_server_is_leader 1")) return member;
   }
   return -1;
 }
