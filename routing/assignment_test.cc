@@ -212,7 +212,7 @@ TEST_CASE("bad replica counts, epochs and nodes are refused") {
   CHECK(AssignSlots(Epoch{1}, {MakeNode("a"), MakeNode("a")}, 1).status().message() ==
         "node 'a' is in the routing table twice");
   CHECK(AssignSlots(Epoch{1}, MakeNodes(70000), 1).status().message() ==
-        "routing table of 70000 nodes; at most 4096 are allowed");
+        "routing table of 70000 nodes; at most 16384 are allowed");
 }
 
 TEST_CASE("a slot's generation is that of the epoch at which its memory last changed") {

@@ -16,19 +16,13 @@ struct Candidate {
   uint64_t seed = 0;
 };
 
-std::vector<Candidate> NodesIn(NodeState state, std::span<const NodeInfo> nodes) {
-  std::vector<Candidate> candidates;
-  for (const NodeInfo& node : nodes) {
-    if (node.capacity_bytes == 0 || node.state != state) continue;
-    candidates.push_back(
-        {static_cast<NodeIndex>(&node - nodes.data()), &node, RendezvousSeed(node.id)});
+std::vector<NodeIndex> NodesIn(NodeState state, std::span<const NodeInfo> nodes) {
+  std::vector<NodeIndex> found;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i].capacity_bytes == 0 || nodes[i].state != state) continue;
+    found.push_back(static_cast<NodeIndex>(i));
   }
-  return candidates;
-}
-
-std::vector<Candidate> EligibleNodes(std::span<const NodeInfo> nodes) {
-  std::vector<Candidate> active = NodesIn(NodeState::kActive, nodes);
-  return active.empty() ? NodesIn(NodeState::kDraining, nodes) : active;
+  return found;
 }
 
 // Appends the `count` best candidates of a slot, best first. `scratch` only saves allocations.
@@ -51,8 +45,8 @@ void AppendBest(Slot slot, const std::vector<Candidate>& candidates, size_t coun
 
 }  // namespace
 
-absl::StatusOr<DesiredHolders> DesiredHolders::Choose(std::span<const NodeInfo> nodes,
-                                                      uint32_t replicas, uint32_t block_slots) {
+absl::StatusOr<std::vector<NodeIndex>> EligibleNodes(std::span<const NodeInfo> nodes,
+                                                     uint32_t replicas) {
   if (replicas == 0 || replicas > kMaxReplicas) {
     return absl::InvalidArgumentError(
         absl::StrCat("replicas is ", replicas, ", not 1 to ", kMaxReplicas));
@@ -61,19 +55,31 @@ absl::StatusOr<DesiredHolders> DesiredHolders::Choose(std::span<const NodeInfo> 
     return absl::InvalidArgumentError(absl::StrCat("routing table of ", nodes.size(),
                                                    " nodes; at most ", kMaxNodes, " are allowed"));
   }
-  const std::vector<Candidate> eligible = EligibleNodes(nodes);
+  std::vector<NodeIndex> eligible = NodesIn(NodeState::kActive, nodes);
+  if (eligible.empty()) eligible = NodesIn(NodeState::kDraining, nodes);
   if (eligible.empty()) {
     return absl::FailedPreconditionError(absl::StrCat(
         "none of ", nodes.size(), " nodes can hold slots: all are down or without capacity"));
   }
-  const size_t per_slot = std::min<size_t>(replicas, eligible.size());
-  std::vector<NodeIndex> holders;
-  holders.reserve(per_slot * (kSlotCount / block_slots));
-  std::vector<std::pair<Bid, const Candidate*>> scratch;
-  for (uint32_t number = 0; number < kSlotCount; number += block_slots) {
-    AppendBest(Slot{static_cast<uint16_t>(number)}, eligible, per_slot, scratch, holders);
+  return eligible;
+}
+
+absl::StatusOr<DesiredHolders> DesiredHolders::Choose(std::span<const NodeInfo> nodes,
+                                                      uint32_t replicas) {
+  const absl::StatusOr<std::vector<NodeIndex>> eligible = EligibleNodes(nodes, replicas);
+  if (!eligible.ok()) return eligible.status();
+  std::vector<Candidate> candidates;
+  for (const NodeIndex index : *eligible) {
+    candidates.push_back({index, &nodes[index], RendezvousSeed(nodes[index].id)});
   }
-  return DesiredHolders(static_cast<uint32_t>(per_slot), block_slots, std::move(holders));
+  const size_t per_slot = std::min<size_t>(replicas, candidates.size());
+  std::vector<NodeIndex> holders;
+  holders.reserve(per_slot * kSlotCount);
+  std::vector<std::pair<Bid, const Candidate*>> scratch;
+  for (uint32_t number = 0; number < kSlotCount; ++number) {
+    AppendBest(Slot{static_cast<uint16_t>(number)}, candidates, per_slot, scratch, holders);
+  }
+  return DesiredHolders(static_cast<uint32_t>(per_slot), 1, std::move(holders));
 }
 
 }  // namespace latentd

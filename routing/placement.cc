@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "routing/balanced_holders.h"
 
 namespace latentd {
 namespace {
@@ -16,13 +20,15 @@ bool Contains(std::span<const NodeIndex> list, NodeIndex node) {
 // memory is gone.
 std::vector<std::optional<NodeIndex>> Survivors(const RoutingTable& previous,
                                                 const std::vector<NodeInfo>& nodes) {
-  std::vector<std::optional<NodeIndex>> now(previous.nodes().size());
+  absl::flat_hash_map<std::string_view, NodeIndex> living;
   for (size_t i = 0; i < nodes.size(); ++i) {
-    if (nodes[i].state == NodeState::kDown) continue;
-    const std::optional<NodeIndex> before = previous.FindNode(nodes[i].id);
-    if (before && previous.node(*before).generation == nodes[i].generation) {
-      now[*before] = static_cast<NodeIndex>(i);
-    }
+    if (nodes[i].state != NodeState::kDown) living.emplace(nodes[i].id, i);
+  }
+  std::vector<std::optional<NodeIndex>> now;
+  for (const NodeInfo& node : previous.nodes()) {
+    const auto found = living.find(node.id);
+    const bool same = found != living.end() && nodes[found->second].generation == node.generation;
+    now.push_back(same ? std::optional(found->second) : std::nullopt);
   }
   return now;
 }
@@ -105,19 +111,22 @@ class Placement {
 
 absl::StatusOr<std::shared_ptr<const RoutingTable>> NextTable(
     std::shared_ptr<const RoutingTable> previous, PlacementInput input) {
-  if (input.desired == nullptr) {
-    absl::StatusOr<DesiredHolders> desired = DesiredHolders::Choose(input.nodes, input.replicas);
-    if (!desired.ok()) return desired.status();
-    input.desired = std::make_shared<const DesiredHolders>(*std::move(desired));
-  }
-  const uint32_t block = input.desired->block_slots();
+  const uint32_t block = input.block_slots;
+  const absl::StatusOr<DesiredHolders> desired =
+      BalanceHolders(previous.get(), input.nodes, input.replicas, block);
+  if (!desired.ok()) return desired.status();
   const Epoch epoch{
       std::max(previous == nullptr ? 1 : ToInt(previous->epoch()) + 1, ToInt(input.least_epoch))};
-  const Placement placement(previous.get(), input, *input.desired, epoch);
+  const Placement placement(previous.get(), input, *desired, epoch);
+  bool changed = previous == nullptr || previous->epoch() < input.least_epoch ||
+                 !std::equal(input.nodes.begin(), input.nodes.end(), previous->nodes().begin(),
+                             previous->nodes().end());
   std::vector<SlotRange> ranges;
+  ranges.reserve(kSlotCount / block);
   for (uint32_t number = 0; number < kSlotCount; number += block) {
     SlotRange range = placement.Of(Slot{static_cast<uint16_t>(number)});
     range.slots = block;
+    changed = changed || range.placed == epoch;
     if (!ranges.empty() && ranges.back().generation == range.generation &&
         ranges.back().placed == range.placed && ranges.back().holders == range.holders &&
         ranges.back().joining == range.joining) {
@@ -126,10 +135,7 @@ absl::StatusOr<std::shared_ptr<const RoutingTable>> NextTable(
       ranges.push_back(std::move(range));
     }
   }
-  if (previous != nullptr && previous->epoch() >= input.least_epoch) {
-    RoutingTableParts before = previous->ToParts();
-    if (before.nodes == input.nodes && before.ranges == ranges) return previous;
-  }
+  if (!changed) return previous;
   return RoutingTable::Create({epoch, std::move(input.nodes), std::move(ranges)});
 }
 

@@ -1,7 +1,7 @@
 // How a cluster's table goes from one epoch to the next while nodes come, go and copy: who answers
 // for a slot changes only when the bytes are where the answer would come from.
 //
-//     desired holders   what rendezvous hashing says (routing/desired_holders.h)
+//     desired holders   what BalanceHolders says (routing/balanced_holders.h)
 //     holders           those of the table before whose memory still lives, and joining nodes that
 //                       have said that they have everything
 //     joining           desired, and not holders yet
@@ -20,7 +20,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "routing/desired_holders.h"
 #include "routing/routing_table.h"
 
 namespace latentd {
@@ -36,18 +35,16 @@ struct PlacementInput {
   std::vector<NodeInfo> nodes;
   uint32_t replicas = 1;
   InSync in_sync;
-  // DesiredHolders::Choose(nodes, replicas), if the caller has it already; otherwise it is computed.
-  // Its blocks must be those of the tables before.
-  std::shared_ptr<const DesiredHolders> desired{};
+  uint32_t block_slots = 1;  // see BalanceHolders
   // The table has no lower epoch than this: others may know one that `previous` does not count.
   Epoch least_epoch{};
 };
 
 // The table that follows `previous` (null: there is none, and nobody holds anything yet), with the
-// next epoch, or `previous` itself if nothing would change and its epoch is not too low. Nodes of kDown that are in
-// `input.nodes` stay in the table and hold nothing.
+// next epoch, or `previous` itself if nothing would change and its epoch is not too low. Nodes of
+// kDown that are in `input.nodes` stay in the table and hold nothing.
 //
-// INVALID_ARGUMENT: what DesiredHolders::Choose or RoutingTable::Create refuse.
+// INVALID_ARGUMENT: what BalanceHolders or RoutingTable::Create refuse.
 // FAILED_PRECONDITION: no node can hold slots.
 absl::StatusOr<std::shared_ptr<const RoutingTable>> NextTable(
     std::shared_ptr<const RoutingTable> previous, PlacementInput input);

@@ -58,10 +58,14 @@ uint64_t DistanceOf(uint64_t hash) {
   return (static_cast<uint64_t>(leading_zeros + 1) << kDistanceFractionBits) - fraction;
 }
 
-Bid MakeBid(uint64_t member_seed, Slot slot, uint64_t weight) {
+uint64_t HashOf(Slot slot, uint64_t seed) {
   const uint16_t number = ToInt(slot);
   const uint8_t bytes[4] = {static_cast<uint8_t>(number), static_cast<uint8_t>(number >> 8), 0, 0};
-  return {DistanceOf(XXH3_64bits_withSeed(bytes, sizeof(bytes), member_seed)), weight};
+  return XXH3_64bits_withSeed(bytes, sizeof(bytes), seed);
+}
+
+Bid MakeBid(uint64_t member_seed, Slot slot, uint64_t weight) {
+  return {DistanceOf(HashOf(slot, member_seed)), weight};
 }
 
 bool Beats(const Bid& a, const Bid& b) {

@@ -27,6 +27,9 @@ inline constexpr int kDistanceFractionBits = 48;
 // octave, so a member's share is off by less than 0.01 % of itself.
 uint64_t DistanceOf(uint64_t hash);
 
+// Independent of the same slot's with another seed.
+uint64_t HashOf(Slot slot, uint64_t seed);
+
 struct Bid {
   uint64_t distance = 0;
   uint64_t weight = 0;  // > 0

@@ -126,6 +126,8 @@ absl::StatusOr<std::shared_ptr<const RoutingTable>> RoutingTable::Create(Routing
   using Key =
       std::tuple<uint64_t, uint64_t, size_t, std::vector<NodeIndex>>;  // holders, then joining
   absl::flat_hash_map<Key, uint16_t> known_sets;
+  known_sets.reserve(parts.ranges.size());
+  table->sets_.reserve(parts.ranges.size());
   for (SlotRange& range : parts.ranges) {
     const size_t holders = range.holders.size();
     range.holders.insert(range.holders.end(), range.joining.begin(), range.joining.end());

@@ -40,7 +40,7 @@ struct NodeInfo {
 // Index into RoutingTable::nodes(). Means nothing in another table: keep the NodeId across tables.
 using NodeIndex = uint16_t;
 
-inline constexpr uint32_t kMaxNodes = 4096;
+inline constexpr uint32_t kMaxNodes = 16384;
 inline constexpr uint32_t kMaxReplicas = 16;
 
 // Slots [first_slot, first_slot + slots) that have the same holders, primary first, the same nodes

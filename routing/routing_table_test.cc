@@ -128,7 +128,7 @@ TEST_CASE("a table without epoch or nodes is refused") {
           for (uint32_t i = 0; i < kMaxNodes; ++i) {
             p.nodes.push_back(MakeNode("n" + std::to_string(i)));
           }
-        }) == "routing table of 4099 nodes; at most 4096 are allowed");
+        }) == "routing table of 16387 nodes; at most 16384 are allowed");
 }
 
 TEST_CASE("nodes that cannot be told apart or reached are refused") {

@@ -48,11 +48,11 @@ TablePtr NextOf(const TablePtr& previous, std::mt19937& random) {
 }
 
 TEST_CASE("a delta applied to the table before gives the table after, and a snapshot the same") {
-  const auto seed = GENERATE(1U, 2U, 3U);
+  const auto seed = GENERATE(1U, 2U);
   CAPTURE(seed);
   std::mt19937 random(seed);
   TablePtr table = NextOf(nullptr, random);
-  for (int step = 0; step < 12; ++step) {
+  for (int step = 0; step < 6; ++step) {
     const TablePtr next = NextOf(table, random);
     const auto delta = MakeDelta(*table, *next);
     REQUIRE(delta.has_value());
@@ -101,7 +101,7 @@ TEST_CASE("a table whose nodes were put in another order has no delta") {
 TEST_CASE("a damaged snapshot is refused or is another table, and never crashes") {
   std::mt19937 random(11);
   std::string packed = PackTable(*NextTable(nullptr, {{MakeNode(1), MakeNode(2)}, 2, {}}).value());
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 40; ++i) {
     std::string damaged = packed.substr(0, i % 2 == 0 ? packed.size() : random() % packed.size());
     if (!damaged.empty())
       damaged[random() % damaged.size()] ^= static_cast<char>(1U << random() % 8);

@@ -48,7 +48,7 @@ struct ClusterNodeOptions {
   absl::Duration ttl = absl::Seconds(3);
   uint32_t replicas = 1;
   uint64_t seed = 0;         // of what is random: waiting times
-  uint32_t block_slots = 1;  // see DesiredHolders::Choose
+  uint32_t block_slots = 1;  // see BalanceHolders
 };
 
 // How it stands, for people. A value.

@@ -239,22 +239,6 @@ std::vector<EtcdGuard> Coordinator::GuardsFor(const RoutingTable& next) const {
   return guards;
 }
 
-absl::Status Coordinator::Choose(const std::vector<NodeInfo>& nodes) {
-  const auto same = [](const NodeInfo& a, const NodeInfo& b) {
-    return a.id == b.id && a.capacity_bytes == b.capacity_bytes && a.state == b.state;
-  };
-  if (desired_ != nullptr &&
-      std::equal(nodes.begin(), nodes.end(), chosen_for_.begin(), chosen_for_.end(), same)) {
-    return absl::OkStatus();
-  }
-  absl::StatusOr<DesiredHolders> desired =
-      DesiredHolders::Choose(nodes, options_.replicas, options_.block_slots);
-  if (!desired.ok()) return desired.status();
-  desired_ = std::make_shared<const DesiredHolders>(*std::move(desired));
-  chosen_for_ = nodes;
-  return absl::OkStatus();
-}
-
 void Coordinator::Deliberate() {
   if (led_since_ == 0 || busy_ || *view_.lease == EtcdLease{}) return;
   if (!view_.nodes->synced() || !view_.table->synced() || !claims_mirror_.synced()) return;
@@ -277,10 +261,6 @@ void Coordinator::Deliberate() {
   KeepSomeOfTheGone(roster, layout);
   Admission admission = AdmitNodes(roster, view_.known->table.get(), layout);
   troubles_ = std::move(admission.troubles);
-  if (absl::Status chosen = Choose(admission.nodes); !chosen.ok()) {
-    troubles_.emplace_back(chosen.message());
-    return;
-  }
   ReadClaims();
   const auto in_sync = [&](NodeIndex node, Slot slot, Epoch placed) {
     const NodeInfo& info = admission.nodes[node];
@@ -288,11 +268,12 @@ void Coordinator::Deliberate() {
     return claimed != claims_.end() && claimed->second.claims.generation() == info.generation &&
            claimed->second.claims.Has(slot, placed);
   };
-  absl::StatusOr<TablePtr> next = NextTable(view_.known->table, {.nodes = admission.nodes,
-                                                                 .replicas = options_.replicas,
-                                                                 .in_sync = in_sync,
-                                                                 .desired = desired_,
-                                                                 .least_epoch = least_epoch});
+  absl::StatusOr<TablePtr> next =
+      NextTable(view_.known->table, {.nodes = admission.nodes,
+                                     .replicas = options_.replicas,
+                                     .in_sync = in_sync,
+                                     .block_slots = options_.block_slots,
+                                     .least_epoch = least_epoch});
   if (!next.ok()) {
     troubles_.emplace_back(next.status().message());
     return;

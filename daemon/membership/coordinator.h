@@ -39,7 +39,6 @@
 #include "daemon/membership/table_store.h"
 #include "daemon/membership/timer.h"
 #include "proto/latentd/v1/membership.pb.h"
-#include "routing/desired_holders.h"
 
 namespace latentd {
 
@@ -51,7 +50,7 @@ struct CoordinatorOptions {
   uint32_t replicas = 1;
   absl::Duration ttl;
   uint64_t seed = 0;
-  uint32_t block_slots = 1;  // see DesiredHolders::Choose
+  uint32_t block_slots = 1;  // see BalanceHolders
 
   absl::Duration coalesce = absl::Milliseconds(100);  // changes that are no death
   absl::Duration least_interval = absl::Milliseconds(50);
@@ -102,7 +101,6 @@ class Coordinator {
   void KeepSomeOfTheGone(Roster& roster, const v1::Layout& layout) const;
   // That nobody who is missing from `next`, or has another memory there, is back at etcd meanwhile.
   std::vector<EtcdGuard> GuardsFor(const RoutingTable& next) const;
-  absl::Status Choose(const std::vector<NodeInfo>& nodes);
   void Write(TablePtr next, const v1::Layout& layout);
   void CommitNext(std::shared_ptr<const TableWrite> write, size_t index);
   void DeliberateIn(absl::Duration delay);
@@ -133,9 +131,6 @@ class Coordinator {
   uint64_t roster_change_ = 0;  // of the mirror that it was made from
   std::pair<uint64_t, Epoch> death_looked_for_{};
   bool death_ = false;
-
-  std::vector<NodeInfo> chosen_for_;
-  std::shared_ptr<const DesiredHolders> desired_;
 
   Timer campaign_;
   Timer deliberate_;

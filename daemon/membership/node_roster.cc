@@ -1,6 +1,7 @@
 #include "daemon/membership/node_roster.h"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -15,22 +16,26 @@ std::string Describe(const v1::Layout& layout) {
   return absl::StrFormat("%s %s (layout %016x)", layout.model(), layout.record(), layout.hash());
 }
 
-// Of those that give the same address, the one that was there first.
-bool IsFirstAtItsAddress(const RosterNode& node, const Roster& roster) {
-  return std::none_of(roster.nodes.begin(), roster.nodes.end(), [&](const RosterNode& other) {
-    return other.node.control_address == node.node.control_address &&
-           other.since_revision < node.since_revision;
-  });
+// Since when each address has been given by whoever was the first to give it.
+using FirstAtAddress = absl::flat_hash_map<std::string_view, int64_t>;
+
+FirstAtAddress FindFirstAtAddress(const Roster& roster) {
+  FirstAtAddress first;
+  for (const RosterNode& node : roster.nodes) {
+    const auto [known, fresh] = first.emplace(node.node.control_address, node.since_revision);
+    if (!fresh) known->second = std::min(known->second, node.since_revision);
+  }
+  return first;
 }
 
 // Empty: it can be in the table.
-std::string WhyNot(const RosterNode& node, const Roster& roster, const v1::Layout& layout) {
+std::string WhyNot(const RosterNode& node, const FirstAtAddress& first, const v1::Layout& layout) {
   if (node.layout.hash() != layout.hash()) {
     return absl::StrCat("holds ", Describe(node.layout), "; the cluster holds ", Describe(layout));
   }
   if (node.node.control_address.empty()) return "has no control address";
   if (ToInt(node.node.generation) == 0) return "has no generation";
-  if (!IsFirstAtItsAddress(node, roster)) {
+  if (first.at(node.node.control_address) < node.since_revision) {
     return absl::StrCat("gives the address ", node.node.control_address,
                         ", which another node had before");
   }
@@ -69,9 +74,10 @@ Admission AdmitNodes(const Roster& roster, const RoutingTable* before, const v1:
   if (before != nullptr) {
     for (size_t i = 0; i < before->nodes().size(); ++i) place_of.emplace(before->nodes()[i].id, i);
   }
+  const FirstAtAddress first = FindFirstAtAddress(roster);
   std::vector<std::pair<size_t, const NodeInfo*>> placed;
   for (const RosterNode& node : roster.nodes) {
-    if (const std::string why = WhyNot(node, roster, layout); !why.empty()) {
+    if (const std::string why = WhyNot(node, first, layout); !why.empty()) {
       admission.troubles.push_back(absl::StrCat("node '", node.node.id, "' ", why));
       continue;
     }
