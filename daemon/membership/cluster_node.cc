@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "daemon/membership/capacity_troubles.h"
 #include "routing/table_proto.h"
 
 namespace latentd {
@@ -147,6 +148,7 @@ void ClusterNode::TableChanged() {
   if (stored.ok() && stored->table != known_.table) {
     known_ = *std::move(stored);
     progress_ = ProgressOf(*known_.table, options_.replicas);
+    capacity_troubles_ = CapacityTroubles(known_.table->nodes(), options_.replicas);
     claims_.Follow(*known_.table);
     // Lanes must not answer by a table that speaks of another life of this node.
     UpdateFence();
@@ -256,6 +258,8 @@ ClusterNodeStatus ClusterNode::status() const {
         absl::StrCat(progress_.degraded, " slots have fewer than ", options_.replicas,
                      " copies: ", known_.table->nodes().size(), " nodes are there"));
   }
+  status.troubles.insert(status.troubles.end(), capacity_troubles_.begin(),
+                         capacity_troubles_.end());
   std::vector<std::string> refused = coordinator_.troubles();
   if (!coordinator_.leads()) {
     // What the coordinator says of itself, anybody can tell of the nodes.

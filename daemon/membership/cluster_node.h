@@ -111,6 +111,7 @@ class ClusterNode {
   NodeState state_ = NodeState::kActive;
   StoredTable known_;
   PlacementProgress progress_;
+  std::vector<std::string> capacity_troubles_;  // of known_
   absl::Status table_trouble_;
   absl::Status etcd_trouble_;
   absl::Time etcd_trouble_at_ = absl::InfinitePast();
