@@ -130,6 +130,38 @@ std::string ClusterText(const v1::ReplicationStatus& status) {
                       status.cluster_moving_slots(), " moving");
 }
 
+std::string CoordinatorText(const v1::AuthorityStatus& status) {
+  if (status.coordinator().empty()) return "none";
+  return absl::StrCat(
+      status.coordinator(), status.coordinates() ? " (this node)" : "",
+      status.coordinator_since_unix_ms() == 0
+          ? ""
+          : absl::StrCat(", since ",
+                         absl::FormatTime("%Y-%m-%dT%H:%M:%SZ",
+                                          absl::FromUnixMillis(status.coordinator_since_unix_ms()),
+                                          absl::UTCTimeZone())));
+}
+
+std::string LeaseText(const v1::AuthorityStatus& status) {
+  return absl::StrCat(
+      status.lease() == 0 ? "none" : absl::StrFormat("%x", status.lease()),
+      status.registered() ? ", registered" : ", not registered",
+      status.serves_for_ms() == 0
+          ? ", does not answer queries"
+          : absl::StrCat(", may answer for ", Milliseconds(status.serves_for_ms())));
+}
+
+json AuthorityJson(const v1::AuthorityStatus& status) {
+  return {
+      {"coordinator", status.coordinator()},
+      {"coordinator_since_unix_ms", status.coordinator_since_unix_ms()},
+      {"coordinates", status.coordinates()},
+      {"registered", status.registered()},
+      {"lease", absl::StrFormat("%x", status.lease())},
+      {"serves_for_ms", status.serves_for_ms()},
+      {"troubles", std::vector<std::string>(status.troubles().begin(), status.troubles().end())}};
+}
+
 json ReplicationJson(const v1::ReplicationStatus& status) {
   return {{"slots_primary", status.slots_primary()},
           {"slots_held", status.slots_held()},
@@ -183,6 +215,11 @@ View StatusView(const v1::StatusResponse& status) {
   node.Add({"generation", GenerationText(status.generation())});
   node.Add({"layout", LayoutText(status.layout())});
   node.Add({"membership", absl::StrCat(status.membership(), ", epoch ", status.epoch())});
+  if (status.has_authority()) {
+    node.Add({"coordinator", CoordinatorText(status.authority())});
+    node.Add({"lease", LeaseText(status.authority())});
+    for (const std::string& trouble : status.authority().troubles()) node.Add({"trouble", trouble});
+  }
   const v1::ReplicationStatus& replication = status.replication();
   node.Add({"slots", SlotsText({.primary = replication.slots_primary(),
                                 .all = replication.slots_held(),
@@ -228,6 +265,7 @@ View StatusView(const v1::StatusResponse& status) {
                {"metrics_address", status.metrics_address()},
                {"replication", ReplicationJson(status.replication())},
                {"lanes", std::move(lanes_json)}};
+  if (status.has_authority()) view.json["authority"] = AuthorityJson(status.authority());
   return view;
 }
 

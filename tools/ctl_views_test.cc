@@ -70,6 +70,28 @@ TEST_CASE("the status names the node, its layout and its lanes") {
   CHECK(view.json["replication"]["slots_held"] == 12345);
 }
 
+TEST_CASE("the status tells how the node stands with etcd, if there is one") {
+  v1::StatusResponse status;
+  CHECK_THAT(StatusView(status).text, !Contains("coordinator") && !Contains("lease"));
+  CHECK_FALSE(StatusView(status).json.contains("authority"));
+  v1::AuthorityStatus& authority = *status.mutable_authority();
+  CHECK_THAT(StatusView(status).text, Contains("none, not registered, does not answer queries"));
+  authority.set_coordinator("node-b");
+  authority.set_coordinator_since_unix_ms(1'700'000'000'000);
+  authority.set_registered(true);
+  authority.set_lease(0xabc);
+  authority.set_serves_for_ms(2345);
+  authority.add_troubles("7 slots have fewer than 2 copies: 1 nodes are there");
+  authority.add_troubles("node 'c' holds another layout");
+  const View view = StatusView(status);
+  CHECK_THAT(view.text, Contains("node-b, since 2023-11-14T22:13:20Z") &&
+                            Contains("abc, registered, may answer for 2.345s") &&
+                            Contains("7 slots have fewer") && Contains("node 'c' holds"));
+  CHECK(view.json["authority"]["coordinator"] == "node-b");
+  CHECK(view.json["authority"]["serves_for_ms"] == 2345);
+  CHECK(view.json["authority"]["troubles"].size() == 2);
+}
+
 TEST_CASE("nodes are shown with the slots that they hold and those that they copy") {
   v1::ListNodesResponse nodes;
   nodes.add_nodes()->set_id("node-z");

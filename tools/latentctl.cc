@@ -53,7 +53,8 @@ void AddFlags(CLI::App& app, Flags* flags) {
       ->needs(wait)
       ->check(PositiveSeconds())
       ->type_name("SECONDS");
-  app.add_subcommand("resume", "admit again");
+  CLI::App& resume = *app.add_subcommand("resume", "undo a drain");
+  resume.add_option("NODE", flags->node, "the node's id; without it, the one at the endpoint");
 }
 
 uint64_t InFlight(const v1::StatusResponse& status) {
@@ -105,9 +106,16 @@ absl::StatusOr<View> Drain(AdminCalls& calls, const Flags& flags) {
       {{"state", "draining"}, {"requests_in_flight", left.requests}, {"slots_held", left.slots}}};
 }
 
-// The node of that name, wherever it is.
-absl::StatusOr<View> DrainNode(AdminCalls& calls, const Flags& flags) {
-  if (flags.node.empty()) return Drain(calls, flags);
+absl::StatusOr<View> Resume(AdminCalls& calls, const Flags&) {
+  const auto resumed = calls.Resume();
+  if (!resumed.ok()) return resumed.status();
+  return View{"active\n", {{"state", "active"}}};
+}
+
+// Does it to the node that the flags name, wherever it is.
+absl::StatusOr<View> ToNode(AdminCalls& calls, const Flags& flags,
+                            absl::StatusOr<View> (*act)(AdminCalls&, const Flags&)) {
+  if (flags.node.empty()) return act(calls, flags);
   const auto nodes = calls.ListNodes();
   if (!nodes.ok()) return nodes.status();
   std::vector<std::string> names;
@@ -117,7 +125,7 @@ absl::StatusOr<View> DrainNode(AdminCalls& calls, const Flags& flags) {
     const auto there = AdminCalls::Create(node.control_address(), flags.connection.tls,
                                           absl::Seconds(flags.connection.timeout_s));
     if (!there.ok()) return there.status();
-    return Drain(**there, flags);
+    return act(**there, flags);
   }
   return absl::NotFoundError(
       absl::StrCat("no node \"", flags.node, "\"; there are ", absl::StrJoin(names, ", ")));
@@ -145,10 +153,7 @@ absl::StatusOr<View> Run(AdminCalls& calls, const std::string& command, const Fl
                  [&](const v1::RoutingTable& table) { return TableView(table, flags.ranges); });
   }
   if (command == "chunks") return Shown(calls.Chunks(flags.limit, flags.prefix), ChunksView);
-  if (command == "drain") return DrainNode(calls, flags);
-  return Shown(calls.Resume(), [](const v1::ResumeResponse&) {
-    return View{"active\n", {{"state", "active"}}};
-  });
+  return ToNode(calls, flags, command == "drain" ? Drain : Resume);
 }
 
 // The first endpoint that answers at all has the word.

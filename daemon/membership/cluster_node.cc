@@ -22,6 +22,7 @@ CoordinatorOptions OptionsOfCoordinator(const ClusterNodeOptions& options) {
   return {.id = options.self.id,
           .generation = options.self.generation,
           .version = options.version,
+          .started_unix_ms = options.started_unix_ms,
           .layout = options.layout,
           .replicas = options.replicas,
           .ttl = options.ttl,
@@ -238,6 +239,7 @@ ClusterNodeStatus ClusterNode::status() const {
                            .lease = static_cast<int64_t>(keeper_.lease()),
                            .serves_until = fence_->until(),
                            .coordinator = {},
+                           .coordinator_since = absl::InfinitePast(),
                            .coordinates = coordinator_.leads(),
                            .epoch = known_.epoch(),
                            .progress = progress_,
@@ -246,6 +248,8 @@ ClusterNodeStatus ClusterNode::status() const {
   v1::CoordinatorEntry coordinator;
   if (entry != nullptr && coordinator.ParseFromString(entry->value)) {
     status.coordinator = coordinator.node_id();
+    if (coordinator.elected_unix_ms() != 0)
+      status.coordinator_since = absl::FromUnixMillis(coordinator.elected_unix_ms());
   }
   const auto add = [&](const absl::Status& trouble) {
     if (!trouble.ok()) status.troubles.emplace_back(trouble.message());

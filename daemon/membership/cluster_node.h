@@ -55,8 +55,9 @@ struct ClusterNodeOptions {
 struct ClusterNodeStatus {
   bool registered = false;
   int64_t lease = 0;
-  absl::Time serves_until = absl::InfinitePast();  // of the scheduler's clock
-  std::string coordinator;                         // its node id; empty: there is none
+  absl::Time serves_until = absl::InfinitePast();       // of the scheduler's clock
+  std::string coordinator;                              // its node id; empty: there is none
+  absl::Time coordinator_since = absl::InfinitePast();  // by its own clock; not known
   bool coordinates = false;
   Epoch epoch{};
   PlacementProgress progress;

@@ -28,6 +28,7 @@ Coordinator::Coordinator(Etcd* etcd, Scheduler* scheduler, const ClusterKeys& ke
       keys_(keys),
       options_(std::move(options)),
       view_(view),
+      made_(scheduler->now()),
       trouble_(std::move(trouble)),
       random_(options_.seed),
       claims_mirror_(
@@ -127,6 +128,8 @@ void Coordinator::Campaign() {
   entry.set_node_id(options_.id);
   entry.set_generation(ToInt(options_.generation));
   entry.set_version(options_.version);
+  entry.set_elected_unix_ms(options_.started_unix_ms +
+                            absl::ToInt64Milliseconds(scheduler_->now() - made_));
   EtcdTransaction transaction;
   transaction.guards.push_back({keys_.Coordinator(), EtcdGuard::Field::kCreateRevision, 0});
   transaction.writes.push_back(

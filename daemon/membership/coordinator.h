@@ -46,6 +46,7 @@ struct CoordinatorOptions {
   NodeId id;
   Generation generation{};
   std::string version;
+  int64_t started_unix_ms = 0;  // of the node, which is when this is made
   v1::Layout layout;
   uint32_t replicas = 1;
   absl::Duration ttl;
@@ -110,6 +111,7 @@ class Coordinator {
   const ClusterKeys keys_;
   const CoordinatorOptions options_;
   const View view_;
+  const absl::Time made_;  // of the scheduler's clock
   const std::function<void(const absl::Status&)> trouble_;
   std::mt19937_64 random_;
 

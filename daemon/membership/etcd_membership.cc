@@ -121,6 +121,19 @@ ClusterNodeStatus EtcdMembership::status() const {
   return status_;
 }
 
+std::optional<AuthorityStatus> EtcdMembership::authority() const {
+  ClusterNodeStatus now = status();
+  // The fence moves on with every keep-alive, and closes without anybody's doing.
+  return AuthorityStatus{
+      .registered = now.registered,
+      .lease = now.lease,
+      .serves_for = std::max(fence_.until() - ServingFence::Now(), absl::ZeroDuration()),
+      .coordinator = std::move(now.coordinator),
+      .coordinator_since = now.coordinator_since,
+      .coordinates = now.coordinates,
+      .troubles = std::move(now.troubles)};
+}
+
 void EtcdMembership::SetDraining(bool draining) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (stopped_ || loop_ == nullptr) return;

@@ -1,12 +1,13 @@
 // Membership by etcd: a `ClusterNode` on a thread of its own, with a client of a real etcd.
 //
-// Start does not wait for etcd: until it answers there is no table, the fence is closed, and
-// troubles() says why.
+// Start does not wait for etcd: until it answers there is no table, the fence is closed, and the
+// troubles of authority() say why.
 #ifndef LATENTD_DAEMON_MEMBERSHIP_ETCD_MEMBERSHIP_H_
 #define LATENTD_DAEMON_MEMBERSHIP_ETCD_MEMBERSHIP_H_
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,7 @@ class EtcdMembership : public Membership {
   bool hands_over() const override { return true; }
   void Claim(std::vector<SlotClaim> claims) override;
   const ServingFence& fence() const override { return fence_; }
+  std::optional<AuthorityStatus> authority() const override;
 
   // As of some milliseconds ago.
   ClusterNodeStatus status() const;

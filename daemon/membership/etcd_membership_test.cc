@@ -8,8 +8,13 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/time/clock.h"
 #include "daemon/etcd/testing/etcd_process.h"
+#include "daemon/etcd/testing/etcd_test_client.h"
+#include "daemon/membership/cluster_keys.h"
+#include "proto/latentd/v1/membership.pb.h"
 #include "tests/cluster/eventually.h"
+#include "tests/cluster/loopback.h"
 
 namespace latentd::testing {
 namespace {
@@ -28,7 +33,10 @@ class Node {
  public:
   Node(const EtcdProcesses& etcd, const std::string& cluster, const std::string& id,
        uint64_t generation, const Layout& layout = TestLayout())
-      : membership_({.etcd = {.endpoints = etcd.endpoints()},
+      : Node(EtcdOptions{.endpoints = etcd.endpoints()}, cluster, id, generation, layout) {}
+  Node(EtcdOptions etcd, const std::string& cluster, const std::string& id, uint64_t generation,
+       const Layout& layout = TestLayout())
+      : membership_({.etcd = std::move(etcd),
                      .cluster = cluster,
                      .lease = absl::Seconds(1),
                      .replicas = 2,
@@ -141,6 +149,85 @@ TEST_CASE("a node of another layout is kept out, and named") {
   CHECK(Eventually(kPatience, [&] { return a.TroubleSays("node 'b' holds other"); }));
   CHECK(a.HasTableOf(1));
   CHECK(a.TroubleSays("slots have fewer than 2 copies"));
+}
+
+TEST_CASE("operators are told who coordinates, since when, and how long a lease lasts") {
+  const absl::Time before = absl::Now() - absl::Seconds(1);
+  Node a(Server(), "told", "a", 1);
+  REQUIRE(Eventually(kPatience, [&] { return a.HasTableOf(1) && a.open(); }));
+  Node b(Server(), "told", "b", 2);
+  REQUIRE(Eventually(kPatience, [&] { return b.HasTableOf(2) && b.open(); }));
+  REQUIRE(Eventually(kPatience, [&] { return b.etcd().authority()->troubles.empty(); }));
+  const AuthorityStatus told = *b.etcd().authority();
+  CHECK(told.registered);
+  CHECK(told.lease != 0);
+  CHECK(told.serves_for > absl::ZeroDuration());
+  CHECK(told.serves_for <= absl::Seconds(1));
+  CHECK(told.coordinator == "a");
+  CHECK_FALSE(told.coordinates);
+  CHECK(a.etcd().authority()->coordinates);
+  CHECK(told.coordinator_since > before);
+  CHECK(told.coordinator_since <= absl::Now() + absl::Seconds(1));
+  b.membership().Stop();
+  CHECK(b.etcd().authority()->serves_for == absl::ZeroDuration());
+}
+
+TEST_CASE("an etcd that is not there, or does not let the node in, is named; it is asked again") {
+  EtcdProcesses etcd;
+  const std::string folder = FreshFolder("membership");
+  WriteFile(folder + "/wrong", "guess\n");
+  SECTION("not there") {
+    etcd.Kill(0);
+    Node node(etcd, "late", "a", 1);
+    CHECK(Eventually(kPatience, [&] { return node.TroubleSays("Connection refused"); }));
+    CHECK(node.TroubleSays(etcd.endpoints()[0]));
+    CHECK_FALSE(node.open());
+    CHECK(node.membership().table() == nullptr);
+    etcd.Restart(0);
+    CHECK(Eventually(kPatience, [&] { return node.open() && node.HasTableOf(1); }));
+  }
+  SECTION("wrong password") {
+    etcd.EnableAuth("latentd", "secret", "/latentd/");
+    Node node(
+        EtcdOptions{
+            .endpoints = etcd.endpoints(), .user = "latentd", .password_path = folder + "/wrong"},
+        "locked", "a", 1);
+    CHECK(Eventually(kPatience, [&] {
+      return node.TroubleSays("as user 'latentd'") && node.TroubleSays("authentication failed");
+    }));
+    CHECK_FALSE(node.open());
+    CHECK(node.membership().table() == nullptr);
+  }
+}
+
+TEST_CASE("a table that needs features of a newer version is not followed, and said so") {
+  Node a(Server(), "newer", "a", 1);
+  REQUIRE(Eventually(kPatience, [&] { return a.open() && a.HasTableOf(1); }));
+  EtcdTestClient other(EtcdOptions{.endpoints = Server().endpoints()});
+  const std::string key = ClusterKeys("newer").Head();
+  const auto listing = other.List(key);
+  REQUIRE(listing.ok());
+  REQUIRE(listing->entries.size() == 1);
+  v1::TableHead head;
+  REQUIRE(head.ParseFromString(listing->entries[0].value));
+  const Epoch epoch = a.membership().table()->epoch();
+
+  SECTION("fields that it does not know do no harm") {
+    head.GetReflection()->MutableUnknownFields(&head)->AddVarint(12345, 1);
+    other.Put(key, head.SerializeAsString());
+    Node b(Server(), "newer", "b", 2);
+    CHECK(Eventually(kPatience, [&] { return b.open() && b.HasTableOf(2); }));
+    CHECK(a.membership().table()->epoch() > epoch);
+  }
+  SECTION("features do") {
+    head.set_epoch(head.epoch() + 1);
+    head.set_required_features(uint64_t{1} << 63);
+    other.Put(key, head.SerializeAsString());
+    CHECK(Eventually(kPatience, [&] {
+      return a.TroubleSays("needs features 0x8000000000000000") && !a.open();
+    }));
+    CHECK(a.membership().table()->epoch() == epoch);
+  }
 }
 
 TEST_CASE("a cluster goes on when its etcd was away for longer than the leases") {

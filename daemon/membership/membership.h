@@ -12,11 +12,13 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "daemon/membership/authority_status.h"
 #include "daemon/membership/serving_fence.h"
 #include "routing/routing_table.h"
 
@@ -72,6 +74,8 @@ class Membership {
   virtual void Claim(std::vector<SlotClaim> claims) { (void)claims; }
   // Until when this node may answer; as long as the membership lives.
   virtual const ServingFence& fence() const { return open_; }
+  // Nothing where the authority is a file.
+  virtual std::optional<AuthorityStatus> authority() const { return std::nullopt; }
 
  private:
   const ServingFence open_{};

@@ -2,6 +2,7 @@
 
 #include <prometheus/check_names.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <fstream>
 #include <map>
@@ -31,6 +32,10 @@ NodeSnapshot TestSnapshot() {
       .peer_states = {"unknown", "active", "draining", "unreachable"},
       .peers = {{.id = "node-b", .state = "active", .differs = true},
                 {.id = "node-c", .state = "unreachable"}},
+      .authority = AuthorityStatus{.registered = true,
+                                   .serves_for = absl::Milliseconds(1500),
+                                   .coordinates = true,
+                                   .troubles = {"etcd: gone"}},
       .sessions = {.live = 3, .opened = 10, .refused = 1, .closed = 4, .expired = 2, .lost = 1}};
 }
 
@@ -74,6 +79,29 @@ TEST_CASE("peers are counted by state, and each says whether it answers and agre
   CHECK(world.Value("latentd_peer_up", {"peer", "node-c"}) == 0);
   CHECK(world.Value("latentd_peer_differs", {"peer", "node-b"}) == 1);
   CHECK(world.Value("latentd_peer_differs", {"peer", "node-c"}) == 0);
+}
+
+TEST_CASE("the lease, the coordinator and troubles are told where there is an authority") {
+  const World world;
+  CHECK(world.Samples("latentd_fence_open")[0].gauge.value == 1);
+  CHECK(world.Samples("latentd_lease_remaining_seconds")[0].gauge.value == Approx(1.5));
+  CHECK(world.Samples("latentd_is_coordinator")[0].gauge.value == 1);
+  CHECK(world.Samples("latentd_membership_troubles")[0].gauge.value == 1);
+  NodeSnapshot node = TestSnapshot();
+  node.authority->serves_for = absl::ZeroDuration();
+  MetricFamilies closed;
+  AppendNodeMetrics(node, closed);
+  node.authority.reset();
+  MetricFamilies none;
+  AppendNodeMetrics(node, none);
+  const auto find = [](const MetricFamilies& families) {
+    return std::find_if(families.begin(), families.end(), [](const prometheus::MetricFamily& f) {
+      return f.name == "latentd_fence_open";
+    });
+  };
+  REQUIRE(find(closed) != closed.end());
+  CHECK(find(closed)->metric[0].gauge.value == 0);
+  CHECK(find(none) == none.end());
 }
 
 TEST_CASE("a lane's counters come out under its number") {

@@ -31,6 +31,20 @@ void AppendPeers(const NodeSnapshot& node, MetricFamilies& to) {
   }
 }
 
+void AppendAuthority(const AuthorityStatus& authority, MetricFamilies& to) {
+  AddSingle(to, "latentd_fence_open",
+            "1 while the node may answer queries, as far as its lease at etcd goes.",
+            MetricType::Gauge, authority.serves_for > absl::ZeroDuration() ? 1 : 0);
+  AddSingle(to, "latentd_lease_remaining_seconds",
+            "How long the node may still answer if etcd says nothing more.", MetricType::Gauge,
+            absl::ToDoubleSeconds(authority.serves_for));
+  AddSingle(to, "latentd_is_coordinator", "1 for the node that writes the routing table.",
+            MetricType::Gauge, authority.coordinates ? 1 : 0);
+  AddSingle(to, "latentd_membership_troubles",
+            "What is not as it should be with the cluster, as latentctl status lists it.",
+            MetricType::Gauge, static_cast<double>(authority.troubles.size()));
+}
+
 }  // namespace
 
 void AppendNodeMetrics(const NodeSnapshot& node, MetricFamilies& to) {
@@ -49,6 +63,7 @@ void AppendNodeMetrics(const NodeSnapshot& node, MetricFamilies& to) {
   }
   AddSingle(to, "latentd_routing_epoch", "Epoch of the newest routing table; 0: none yet.",
             MetricType::Gauge, static_cast<double>(node.epoch));
+  if (node.authority) AppendAuthority(*node.authority, to);
   AddSingle(to, "latentd_table_watches", "Clients that follow the routing table.",
             MetricType::Gauge, static_cast<double>(node.table_watches));
   AppendPeers(node, to);

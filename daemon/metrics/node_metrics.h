@@ -5,9 +5,11 @@
 #define LATENTD_DAEMON_METRICS_NODE_METRICS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "daemon/membership/authority_status.h"
 #include "daemon/metrics/families.h"
 #include "daemon/replication/replication_status.h"
 #include "daemon/session/registry.h"
@@ -33,6 +35,7 @@ struct NodeSnapshot {
   uint64_t table_watches = 0;
   std::vector<std::string> peer_states;  // all there are
   std::vector<PeerSample> peers;
+  std::optional<AuthorityStatus> authority;
   SessionCounts sessions;
   ReplicationSnapshot replication;
 };

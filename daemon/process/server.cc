@@ -212,6 +212,7 @@ NodeSnapshot Server::Snapshot() const {
                     .table_watches = streams_.count(),
                     .peer_states = {},
                     .peers = {},
+                    .authority = membership_->authority(),
                     .sessions = sessions_->counts(),
                     .replication = SnapshotReplication()};
   for (const LifecycleState state : {LifecycleState::kStarting, LifecycleState::kActive,

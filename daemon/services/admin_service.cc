@@ -59,6 +59,17 @@ void FillLane(const Lane& lane, v1::LaneStatus& to) {
   to.set_errors(CountErrors(stats));
 }
 
+void FillAuthority(const AuthorityStatus& from, v1::AuthorityStatus& to) {
+  to.set_coordinator(from.coordinator);
+  if (from.coordinator_since != absl::InfinitePast())
+    to.set_coordinator_since_unix_ms(absl::ToUnixMillis(from.coordinator_since));
+  to.set_coordinates(from.coordinates);
+  to.set_registered(from.registered);
+  to.set_lease(from.lease);
+  to.set_serves_for_ms(static_cast<uint64_t>(absl::ToInt64Milliseconds(from.serves_for)));
+  for (const std::string& trouble : from.troubles) to.add_troubles(trouble);
+}
+
 void FillReplication(const ReplicationSnapshot& from, v1::ReplicationStatus& to) {
   const SlotSyncProgress& sync = from.status.sync;
   const ForwardStats& forward = from.status.forward;
@@ -123,6 +134,8 @@ grpc::Status AdminService::DescribeNode(v1::StatusResponse* response) {
   }
   *response->mutable_layout() = ToProto(facts_->layout);
   response->set_membership(std::string(membership_->name()));
+  if (const auto authority = membership_->authority())
+    FillAuthority(*authority, *response->mutable_authority());
   response->set_sessions(static_cast<uint32_t>(sessions_->counts().live));
   for (const Lane* lane : lanes_) FillLane(*lane, *response->add_lanes());
   response->set_cuda(facts_->cuda);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <optional>
 #include <thread>
 
 #include "absl/time/clock.h"
@@ -37,6 +38,15 @@ LaneOptions Options(uint32_t index) {
   options.limits.work_per_request = 1000 - index;
   return options;
 }
+
+// A static list that may claim to have an authority.
+class TestMembership : public StaticMembership {
+ public:
+  using StaticMembership::StaticMembership;
+  std::optional<AuthorityStatus> authority() const override { return stands; }
+
+  std::optional<AuthorityStatus> stands;
+};
 
 // One daemon's control plane without the rest of the daemon.
 struct World {
@@ -86,7 +96,7 @@ struct World {
                   .version = "1.2.3",
                   .started = absl::Now(),
                   .cuda = "none"};
-  StaticMembership membership{{.version = "1.2.3"}};
+  TestMembership membership{{.version = "1.2.3"}};
   TableStreams streams;
   SessionRegistry registry;
   Lifecycle lifecycle{
@@ -411,6 +421,33 @@ TEST_CASE("status tells what the node is and what each lane does") {
   CHECK(status.lanes(1).pages_free() == 60);
   CHECK(status.lanes(1).attend_requests() == 7);
   CHECK(status.lanes(1).errors() == 3);
+}
+
+TEST_CASE("status tells how the node stands with an authority, if there is one") {
+  World world;
+  const auto ask = [&] {
+    grpc::ClientContext context;
+    v1::StatusResponse status;
+    REQUIRE(world.admin->Status(&context, {}, &status).ok());
+    return status;
+  };
+  CHECK_FALSE(ask().has_authority());
+  world.membership.stands = AuthorityStatus{.registered = true,
+                                            .lease = 77,
+                                            .serves_for = absl::Milliseconds(1234),
+                                            .coordinator = "node-b",
+                                            .troubles = {"the first", "the second"}};
+  const v1::AuthorityStatus unknown = ask().authority();
+  CHECK(unknown.coordinator() == "node-b");
+  CHECK(unknown.coordinator_since_unix_ms() == 0);
+  CHECK_FALSE(unknown.coordinates());
+  CHECK(unknown.registered());
+  CHECK(unknown.lease() == 77);
+  CHECK(unknown.serves_for_ms() == 1234);
+  REQUIRE(unknown.troubles_size() == 2);
+  CHECK(unknown.troubles(1) == "the second");
+  world.membership.stands->coordinator_since = absl::FromUnixMillis(5000);
+  CHECK(ask().authority().coordinator_since_unix_ms() == 5000);
 }
 
 TEST_CASE("a node that is not ready yet says so instead of a status") {

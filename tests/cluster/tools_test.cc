@@ -87,6 +87,18 @@ TEST_CASE("drain and resume show in the status") {
   CHECK(cluster.node(0).Status().state() == v1::NODE_STATE_ACTIVE);
 }
 
+TEST_CASE("another node than the one at the endpoint drains and resumes by its id") {
+  Cluster cluster({.nodes = 2});
+  REQUIRE(Latentctl(cluster.endpoint(), {"drain", "node-2"}).end.exit_code == 0);
+  CHECK(cluster.node(0).Status().state() == v1::NODE_STATE_ACTIVE);
+  CHECK(cluster.node(1).Status().state() == v1::NODE_STATE_DRAINING);
+  REQUIRE(Latentctl(cluster.endpoint(), {"resume", "node-2"}).end.exit_code == 0);
+  CHECK(cluster.node(1).Status().state() == v1::NODE_STATE_ACTIVE);
+  const CommandResult nobody = Latentctl(cluster.endpoint(), {"resume", "node-9"});
+  CHECK(nobody.end.exit_code == 1);
+  CHECK_THAT(nobody.err, Contains("node-9") && Contains("node-1, node-2"));
+}
+
 TEST_CASE("latentctl says whom it could not reach") {
   const std::string nobody = absl::StrCat("127.0.0.1:", FreePorts(1)[0]);
   for (const char* command : {"status", "nodes", "table", "chunks", "drain", "resume"}) {
