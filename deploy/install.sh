@@ -114,7 +114,7 @@ for program in latentd latentctl latent-bench; do
 done
 
 install -d "$doc" "$etc/latentd" "$etc/systemd/system" "$etc/sysusers.d"
-install -m 644 docs/operations.md docs/metrics.md docs/robustness.md config/latentd.example.yaml "$doc/"
+install -m 644 docs/operate.md docs/metrics.md docs/robustness.md config/latentd.example.yaml "$doc/"
 sed "s|/usr/bin/latentd|$prefix/bin/latentd|; s|/usr/share/doc|$prefix/share/doc|" \
   deploy/systemd/latentd.service > "$etc/systemd/system/latentd.service"
 install -m 644 deploy/systemd/latentd.sysusers "$etc/sysusers.d/latentd.conf"
