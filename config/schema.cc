@@ -389,7 +389,7 @@ const Schema<Config>& ConfigSchema() {
           "bits with a scale for each 128, in 57% of the memory."),
       MapKey("membership", &C::membership, MembershipSchema(), "Which nodes make up the cluster."),
       ScalarKey("replicas", &C::replicas, CountCodec(1, kMaxReplicas),
-                "Nodes that hold each chunk; no more than there are nodes."),
+                "Nodes that hold each chunk; with a static list no more than there are nodes."),
       ScalarKey("acks", &C::acks,
                 ChoiceCodec<Acks>({{"all", Acks::kAll}, {"primary", Acks::kPrimary}}),
                 "When what is published is acknowledged. all: every replica has it. primary: the "
