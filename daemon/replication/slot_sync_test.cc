@@ -274,8 +274,14 @@ TEST_CASE("a damaged chunk is fetched anew from another holder") {
   CHECK(rig.sync->progress().repaired == 1);
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr uint64_t kSeeds = 4;  // each takes ten times as long
+#else
+constexpr uint64_t kSeeds = 15;
+#endif
+
 TEST_CASE("whatever fails on the way, everything is here in the end") {
-  for (uint64_t seed = 1; seed <= 15; ++seed) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
     CAPTURE(seed);
     std::mt19937_64 random(seed);
     SlotSyncOptions options;

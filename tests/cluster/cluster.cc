@@ -139,15 +139,7 @@ void Node::WaitUntilReady(absl::Duration limit) {
   if (!ready) throw std::runtime_error(absl::StrCat(id_, " was not ready in time:\n", Log()));
 }
 
-void Node::Freeze() {
-  process_->Signal(SIGSTOP);
-  // The signal stops every thread before the state reads T.
-  Eventually(absl::Seconds(2), [&] {
-    const std::string stat = ReadFile(absl::StrCat("/proc/", process_->pid(), "/stat"));
-    const size_t paren = stat.rfind(')');
-    return paren != std::string::npos && paren + 2 < stat.size() && stat[paren + 2] == 'T';
-  });
-}
+void Node::Freeze() { process_->Freeze(); }
 
 void Node::Kill() {
   end_expected_ = true;

@@ -102,6 +102,16 @@ void Process::Signal(int signal) {
   if (Running()) kill(pid_, signal);
 }
 
+void Process::Freeze() {
+  Signal(SIGSTOP);
+  // The signal stops every thread before the state reads T.
+  Eventually(absl::Seconds(2), [&] {
+    const std::string stat = ReadFile(absl::StrCat("/proc/", pid_, "/stat"));
+    const size_t paren = stat.rfind(')');
+    return paren != std::string::npos && paren + 2 < stat.size() && stat[paren + 2] == 'T';
+  });
+}
+
 std::optional<ProcessEnd> Process::WaitForEnd(absl::Duration limit) {
   Eventually(limit, [&] { return !Running(); });
   return end_;

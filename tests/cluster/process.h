@@ -44,6 +44,8 @@ class Process {
   bool Running();
   // No-op once it has ended.
   void Signal(int signal);
+  // SIGSTOP, and waits until every thread has stopped.
+  void Freeze();
   // Waits at most `limit`; nothing if it still runs then.
   std::optional<ProcessEnd> WaitForEnd(absl::Duration limit);
   // SIGKILL, and waits for the end.

@@ -115,7 +115,7 @@ size_t EtcdProcesses::Leader() {
 }
 
 void EtcdProcesses::Kill(size_t member) { members_[member].process->Kill(); }
-void EtcdProcesses::Stop(size_t member) { members_[member].process->Signal(SIGSTOP); }
+void EtcdProcesses::Stop(size_t member) { members_[member].process->Freeze(); }
 void EtcdProcesses::Continue(size_t member) { members_[member].process->Signal(SIGCONT); }
 void EtcdProcesses::Restart(size_t member) { Start(members_[member], member); }
 
