@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/range_body.h"
 #include "client/slices.h"
 #include "transport/record_checksum.h"
 #include "transport/wire_build.h"
@@ -54,15 +55,6 @@ class RangeOperation : public Operation {
   // Of one slice.
   virtual uint64_t MostBytes(const SessionLimits& limits) const {
     return limits.payload_bytes_per_request;
-  }
-
-  static wire::RangeBody BodyOf(const ChunkRange& range) {
-    return {.chunk_hi = range.chunk.hi,
-            .chunk_lo = range.chunk.lo,
-            .first_layer = range.first_layer,
-            .layers = range.layers,
-            .first_token = range.first_token,
-            .tokens = range.tokens};
   }
 
   const uint64_t record_bytes_;

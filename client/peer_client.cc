@@ -14,6 +14,7 @@
 #include "client/data_path.h"
 #include "client/deadlines.h"
 #include "client/grpc_loop.h"
+#include "client/range_body.h"
 #include "client/retry.h"
 #include "client/session_keeper.h"
 #include "transport/errors.h"
@@ -28,15 +29,6 @@ namespace {
 constexpr uint32_t kListLimit = 128;
 // After a failed attempt to open a session, calls to the node fail at once for this long.
 constexpr uint64_t kSessionBackoffNs = 50'000'000;
-
-wire::RangeBody BodyOf(const ChunkRange& range) {
-  return {.chunk_hi = range.chunk.hi,
-          .chunk_lo = range.chunk.lo,
-          .first_layer = range.first_layer,
-          .layers = range.layers,
-          .first_token = range.first_token,
-          .tokens = range.tokens};
-}
 
 wire::RequestHeader ReplicaHeader(const WriteEpochs& epochs) {
   wire::RequestHeader header{};
