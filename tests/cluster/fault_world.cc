@@ -27,6 +27,12 @@ Question WholeChunk(const ChunkData& chunk, std::mt19937_64& random) {
 
 }  // namespace
 
+bool Skipped() {
+  const absl::Status available = TestNetwork::Available();
+  if (!available.ok()) WARN("skipped: " << available);
+  return !available.ok();
+}
+
 AckedPublisher::AckedPublisher(ClientOptions options, uint64_t seed)
     : thread_([this, options = std::move(options), seed] { Run(options, seed); }) {}
 

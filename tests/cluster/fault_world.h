@@ -19,6 +19,9 @@
 
 namespace latentd::testing {
 
+// Whether there can be no such cluster here; says why, as a warning of the test.
+bool Skipped();
+
 // Publishes and seals one small chunk after another, on a thread of its own. What fails it tries
 // again until that succeeds: everything that a daemon acknowledged must be there at the end.
 class AckedPublisher {

@@ -10,12 +10,6 @@
 namespace latentd::testing {
 namespace {
 
-bool Skipped() {
-  const absl::Status available = TestNetwork::Available();
-  if (!available.ok()) WARN("skipped: " << available);
-  return !available.ok();
-}
-
 TEST_CASE("a daemon whose cable is pulled is replaced, and comes back with it") {
   if (Skipped()) return;
   FaultWorld world;

@@ -11,12 +11,6 @@
 namespace latentd::testing {
 namespace {
 
-bool Skipped() {
-  const absl::Status available = TestNetwork::Available();
-  if (!available.ok()) WARN("skipped: " << available);
-  return !available.ok();
-}
-
 uint64_t GenerationOf(Node& node) { return node.Status().generation(); }
 
 TEST_CASE("one daemon after another is killed: the copies answer and are made anew") {
