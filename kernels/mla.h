@@ -67,6 +67,13 @@ struct CacheView {
   uint64_t layer_bytes = 0;  // kPageTokens * RecordBytes(...)
 };
 
+// The same, of one who may change them.
+struct PageMemory {
+  std::byte* arena = nullptr;
+  uint64_t page_bytes = 0;
+  uint64_t layer_bytes = 0;
+};
+
 // The part of one chunk that a group attends: its first `visible_tokens` tokens.
 //
 // `tokens_after` is the number of visible tokens of the same group that follow this chunk in the

@@ -20,6 +20,11 @@ constexpr uint64_t Fp8RopeOffset(const Geometry& g) {
   return g.latent_width + sizeof(float) * (g.latent_width / kFp8ScaleWidth);
 }
 
+// Where the rope values, bf16 in both formats, start in a record.
+constexpr uint64_t RopeOffset(const Geometry& g, RecordFormat format) {
+  return format == RecordFormat::kBf16 ? sizeof(Bf16) * g.latent_width : Fp8RopeOffset(g);
+}
+
 // Where record `token` (of its chunk) lies, given the chunk's pages.
 inline const std::byte* RecordAddress(const Geometry& g, RecordFormat format,
                                       const CacheView& cache, const uint32_t* page_ids,
