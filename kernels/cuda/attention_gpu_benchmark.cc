@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/bf16.h"
+#include "kernels/cuda/graph_timer.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/make_arena.h"
 #include "kernels/cuda/memory.h"
@@ -59,17 +60,6 @@ constexpr Case kCases[] = {
     {"fp8 128 x 128 heads, 2k each", kFp8, 128, 128, 2048, false, 175, 0},
     {"fp8 128 x 16 heads, 8k each", kFp8, 128, 16, 8192, false, 0, 254},
 };
-
-void Check(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
-  std::exit(1);
-}
-void Check(const absl::Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "%s\n", status.ToString().c_str());
-  std::exit(1);
-}
 
 // Random records in scattered pages; one layer.
 class Cache {
@@ -122,37 +112,6 @@ class Cache {
   Arena arena_;
   PlanDevice device_;
 };
-
-// Microseconds of one of `launches` in a graph, the median of many replays.
-template <typename Launch>
-double TimeGraph(cudaStream_t stream, int launches, int replays, const Launch& launch) {
-  cudaGraph_t graph;
-  cudaGraphExec_t executable;
-  Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "capture");
-  for (int i = 0; i < launches; ++i) launch(i);
-  Check(cudaStreamEndCapture(stream, &graph), "end of capture");
-  Check(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
-  cudaEvent_t start;
-  cudaEvent_t end;
-  Check(cudaEventCreate(&start), "event");
-  Check(cudaEventCreate(&end), "event");
-  std::vector<float> times;
-  for (int i = 0; i < replays + 3; ++i) {
-    Check(cudaEventRecord(start, stream), "record");
-    Check(cudaGraphLaunch(executable, stream), "cudaGraphLaunch");
-    Check(cudaEventRecord(end, stream), "record");
-    Check(cudaEventSynchronize(end), "a graph of launches");
-    float milliseconds = 0;
-    Check(cudaEventElapsedTime(&milliseconds, start, end), "elapsed");
-    if (i >= 3) times.push_back(milliseconds);
-  }
-  cudaEventDestroy(start);
-  cudaEventDestroy(end);
-  cudaGraphExecDestroy(executable);
-  cudaGraphDestroy(graph);
-  std::sort(times.begin(), times.end());
-  return 1e3 * static_cast<double>(times[times.size() / 2]) / launches;
-}
 
 std::string Describe(const Plan& plan) {
   if (plan.form() == Form::kLatency) {

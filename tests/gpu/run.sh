@@ -81,6 +81,7 @@ catch_step() {
 test_kernels() {
   catch_step "attention against fp64" "$programs/attention_gpu_test"
   catch_step "records" "$programs/records_gpu_test"
+  catch_step "the rotation of a chunk" "$programs/splice_gpu_test"
   step "a faulted device" "$programs/records_gpu_test" "[fault]"
   catch_step "the store over the device's memory" "$programs/latent_store_gpu_test"
   LATENTD_TEST_DEVICE=cuda:0 catch_step "a lane on the device" "$programs/lane_test"
@@ -92,6 +93,8 @@ test_kernels() {
     "$programs/attention_gpu_test" "device and pinned*,a row that sees*,negative*"
   step "memcheck, records" compute-sanitizer --tool memcheck --error-exitcode 1 \
     "$programs/records_gpu_test" "the device*"
+  step "memcheck, rotation" compute-sanitizer --tool memcheck --error-exitcode 1 \
+    "$programs/splice_gpu_test" "the device rotates records*"
 }
 
 source tests/gpu/daemon.sh
@@ -101,6 +104,7 @@ source tests/gpu/daemon.sh
 if ((benchmark)); then
   if [[ $only != daemon ]]; then
     step "kernel benchmark" "$programs/attention_gpu_benchmark" && cat "$log"
+    step "rotation benchmark" "$programs/splice_gpu_benchmark" && cat "$log"
   fi
   if ((${#table[@]} > 0)); then
     echo "== end to end, another process with host memory; microseconds"
