@@ -4,41 +4,51 @@
 
 namespace latentd {
 
-bool ComputePricer::Fill(const TimedTable& timed, double rows, ComputeCurve& curve) {
-  const bool stale = timed.state == ConstantState::kStale;
-  if (!stale && timed.state != ConstantState::kMeasured) return false;
+namespace {
+
+bool IsKnown(const TimedTable& timed) {
+  return timed.state == ConstantState::kMeasured || timed.state == ConstantState::kStale;
+}
+
+void Fill(const TimedTable& timed, double rows, ComputeCurve& curve) {
   timed.table.AtRows(rows, curve);
-  if (stale)
-    for (size_t i = 0; i < curve.points; ++i) curve.us[i] *= kStaleFactor;
-  return true;
+  if (timed.state != ConstantState::kStale) return;
+  for (size_t i = 0; i < curve.points; ++i) curve.us[i] *= kStaleFactor;
 }
 
-void ComputePricer::Reset(const NodeConstants& node, RecordFormat format, double rows) {
+}  // namespace
+
+void ComputePricer::Reset(const NodeConstants& node, RecordFormat format, double rows,
+                          double queue_us) {
   rows_ = rows;
-  has_alone_ = Fill(node.Compute(format, ComputeRegime::kLatency), rows, alone_);
-  floor_us_ =
-      has_alone_ ? node.Compute(format, ComputeRegime::kLatency).table.us(0, 0) : kAssumedBatchUs;
-  has_busy_ = Fill(node.Compute(format, ComputeRegime::kThroughput), rows, busy_);
-}
-
-double ComputePricer::Us(double tokens, double queue_us) const {
-  const double alone =
-      has_alone_ ? alone_.UsAt(tokens) : kAssumedBatchUs + kAssumedUsPerRowToken * rows_ * tokens;
-  if (!has_busy_ || queue_us <= 0) return alone;
-  const double busy = busy_.UsAt(tokens);
-  if (busy <= alone) return alone;
-  return alone + (busy - alone) * (queue_us / (queue_us + floor_us_));
+  const TimedTable& alone = node.Compute(format, ComputeRegime::kLatency);
+  known_ = IsKnown(alone);
+  if (!known_) return;
+  Fill(alone, rows, curve_);
+  const TimedTable& busy = node.Compute(format, ComputeRegime::kThroughput);
+  if (queue_us <= 0 || !IsKnown(busy)) return;
+  ComputeCurve busy_curve;
+  Fill(busy, rows, busy_curve);
+  const double share = queue_us / (queue_us + alone.table.us(0, 0));
+  const std::span<const uint32_t> tokens = alone.table.tokens();
+  const std::span<const uint32_t> busy_tokens = busy.table.tokens();
+  const bool same_points =
+      std::equal(tokens.begin(), tokens.end(), busy_tokens.begin(), busy_tokens.end());
+  for (size_t i = 0; i < curve_.points; ++i) {
+    const double busy_us = same_points ? busy_curve.us[i] : busy_curve.UsAt(curve_.tokens[i]);
+    curve_.us[i] += share * std::max(0.0, busy_us - curve_.us[i]);
+  }
 }
 
 void RoutePricer::Reset(const NodeConstants& node, const PairConstants& pair,
                         const LoadReport& load, double merge_us, const Geometry& geometry,
                         RecordFormat format, double rows) {
-  compute_.Reset(node, format, rows);
+  queue_us_ = QueueUs(load);
+  compute_.Reset(node, format, rows, queue_us_);
   const double out_us_per_byte = 1 / pair.out_bytes_per_us.Usable();
   probe_us_ = pair.probe_us.Usable();
   transfer_us_ = out_us_per_byte * (kRouteRequestBytes + RowBytes(geometry) * rows);
   chunk_us_ = out_us_per_byte * kRouteChunkBytes;
-  queue_us_ = QueueUs(load);
   return_us_ = (kRouteReplyBytes + PartialBytes(geometry) * rows) / pair.in_bytes_per_us.Usable();
   merge_us_ = merge_us * rows;
   fixed_us_ = probe_us_ + transfer_us_ + queue_us_ + return_us_;
@@ -48,7 +58,7 @@ RouteTerms RoutePricer::Terms(double tokens, double chunks) const {
   return {.probe_us = probe_us_,
           .transfer_us = transfer_us_ + chunk_us_ * chunks,
           .queue_us = queue_us_,
-          .compute_us = compute_.Us(tokens, queue_us_),
+          .compute_us = compute_.Us(tokens),
           .return_us = return_us_,
           .merge_us = merge_us_};
 }

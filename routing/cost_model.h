@@ -33,40 +33,37 @@ constexpr uint64_t PartialBytes(const Geometry& geometry) {
   return 2 * uint64_t{geometry.latent_width} + sizeof(float);
 }
 
-// Times of a device's batches at one number of rows, in whatever state its tables are. Both curves
-// are worked out once per plan, so that a price takes a few ns.
+// µs of a device's batches at one number of rows and one queue, in whatever state its tables are.
+// Worked out into one curve per plan, so that a price takes a few ns.
+//   alone + (busy - alone) * queue / (queue + floor)
+// where alone and busy are the tables of the latency and the throughput regime (busy not below
+// alone; without its table, alone) and floor is the quickest batch of the first: an empty queue
+// says that the device is idle, one much longer than a batch that it never is. Stale tables are
+// kStaleFactor dearer; without one, kAssumedBatchUs + kAssumedUsPerRowToken * rows * tokens.
 class ComputePricer {
  public:
   ComputePricer() = default;  // uninitialised: planners keep arrays of these
-  ComputePricer(const NodeConstants& node, RecordFormat format, double rows) {
-    Reset(node, format, rows);
+  ComputePricer(const NodeConstants& node, RecordFormat format, double rows, double queue_us) {
+    Reset(node, format, rows, queue_us);
   }
-  void Reset(const NodeConstants& node, RecordFormat format, double rows);
+  void Reset(const NodeConstants& node, RecordFormat format, double rows, double queue_us);
 
-  // µs of a batch over `tokens` records for each row, on a device where requests wait `queue_us`.
-  // alone + (busy - alone) * queue / (queue + floor), where alone and busy are the tables of the
-  // latency and the throughput regime (busy not below alone; without its table, alone) and floor is
-  // the quickest batch of the first: an empty queue says that the device is idle, one much longer
-  // than a batch that it never is. Stale tables are kStaleFactor dearer; without one,
-  // kAssumedBatchUs + kAssumedUsPerRowToken * rows * tokens.
-  double Us(double tokens, double queue_us) const;
+  // A batch whose every row attends `tokens` records.
+  double Us(double tokens) const {
+    return known_ ? curve_.UsAt(tokens) : kAssumedBatchUs + kAssumedUsPerRowToken * rows_ * tokens;
+  }
 
  private:
-  static bool Fill(const TimedTable& timed, double rows, ComputeCurve& curve);
-
-  ComputeCurve alone_;
-  ComputeCurve busy_;
+  ComputeCurve curve_;
   double rows_;
-  double floor_us_;
-  bool has_alone_;
-  bool has_busy_;
+  bool known_;
 };
 
 // One routed round trip in one layer.
 //   probe    = the pair's probe [µs]
 //   transfer = (kRouteRequestBytes + kRouteChunkBytes * chunks + RowBytes * rows) / out bandwidth
 //   queue    = QueueUs(load report) [µs]
-//   compute  = ComputePricer::Us(tokens, queue) [µs]
+//   compute  = ComputePricer's, of rows, tokens and queue [µs]
 //   return   = (kRouteReplyBytes + PartialBytes * rows) / in bandwidth
 //   merge    = the requester's merge [µs/row] * rows
 // Rows are (token, head) rows. Holders work in parallel, so a layer takes the longest RoundTripUs,
@@ -89,7 +86,7 @@ class RoutePricer {
              double merge_us, const Geometry& geometry, RecordFormat format, double rows);
 
   double RoundTripUs(double tokens, double chunks) const {
-    return fixed_us_ + chunk_us_ * chunks + compute_.Us(tokens, queue_us_);
+    return fixed_us_ + chunk_us_ * chunks + compute_.Us(tokens);
   }
   RouteTerms Terms(double tokens, double chunks) const;
 

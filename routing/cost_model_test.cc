@@ -174,6 +174,25 @@ TEST_CASE("a constant that is not known costs more than one that is, and is neve
   CHECK(Route({}, {}, {}, 128, 2048).RoundTripUs() > 100 * known);
 }
 
+TEST_CASE("the longer the queue, the nearer a batch is to what it takes on a busy device") {
+  NodeConstants node = MakeNode();
+  const auto us = [&node](double queue_us) {
+    return ComputePricer(node, kFormat, 1024, queue_us).Us(8192);
+  };
+  CHECK(us(1e6) == Approx(60));  // without a table of the busy device
+  node.Compute(kFormat, ComputeRegime::kThroughput) = MakeTable({24, 32, 28, 120});
+  CHECK(us(0) == Approx(60));
+  CHECK(us(12) == Approx(90));  // as long as the quickest batch
+  CHECK(us(1e6) == Approx(120).epsilon(1e-4));
+  // Timed at other points.
+  const std::vector<uint32_t> points = {1, 16384};
+  CHECK(SetTable("b", kFormat, ComputeRegime::kThroughput, points, points,
+                 std::vector<float>{10, 20, 20, 3000}, node)
+            .ok());
+  CHECK(us(12) > 60);
+  CHECK(us(12) < us(13));
+}
+
 TEST_CASE("a zero queue is a measurement, and a refusal is a queue") {
   CHECK(QueueUs(MakeLoad(0)) == 0);
   CHECK(QueueUs({}) == RuleOf(ConstantKind::kQueue).assumed);
@@ -220,10 +239,10 @@ TEST_CASE("absurd constants of a peer go into quarantine, bounded and named") {
       std::string(table.message()).find("node-b: bf16 latency: compute table: -2 us at 64 rows") ==
       0);
   CHECK(node.Compute(kFormat, ComputeRegime::kLatency).state == ConstantState::kQuarantined);
-  CHECK(ComputePricer(node, kFormat, 64).Us(64, 0) > kAssumedBatchUs);
+  CHECK(ComputePricer(node, kFormat, 64, 0).Us(64) > kAssumedBatchUs);
   CHECK(
       SetTable("b", kFormat, ComputeRegime::kLatency, one, one, std::vector<float>{20}, node).ok());
-  CHECK(ComputePricer(node, kFormat, 64).Us(64, 0) == Approx(20));
+  CHECK(ComputePricer(node, kFormat, 64, 0).Us(64) == Approx(20));
   LoadReport missing;
   CHECK(Vet("node-b", missing).ok());
 }
