@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <string_view>
 #include <utility>
 
@@ -15,7 +14,7 @@ namespace {
 constexpr absl::Duration kTimeout = absl::Seconds(2);
 constexpr absl::Duration kRetryAfter = absl::Milliseconds(200);
 constexpr double kMostCampaignDelay_ms = 50;
-// etcd takes 128 conditions.
+// etcd takes 128 conditions, and the table has two of its own.
 constexpr size_t kMostGoneAtOnce = 100;
 
 }  // namespace
@@ -215,13 +214,22 @@ void Coordinator::LeaveOutUnknown(Roster& roster, Epoch& least_epoch, bool recov
 
 void Coordinator::KeepSomeOfTheGone(Roster& roster, const v1::Layout& layout) const {
   if (view_.known->table == nullptr) return;
-  std::set<std::string_view> there;
-  for (const RosterNode& node : roster.nodes) there.insert(node.node.id);
+  std::map<std::string_view, size_t> there;
+  for (size_t i = 0; i < roster.nodes.size(); ++i) there.emplace(roster.nodes[i].node.id, i);
   std::vector<RosterNode> kept;
   size_t gone = 0;
   for (const NodeInfo& node : view_.known->table->nodes()) {
-    if (there.contains(node.id) || ++gone <= kMostGoneAtOnce) continue;
-    kept.push_back({.node = node, .layout = layout});
+    const auto found = there.find(node.id);
+    RosterNode* back = found == there.end() ? nullptr : &roster.nodes[found->second];
+    if (back != nullptr && back->node.generation == node.generation) continue;
+    if (++gone <= kMostGoneAtOnce) continue;
+    RosterNode as_before{.node = node, .layout = layout};
+    if (back != nullptr) {
+      as_before.since_revision = back->since_revision;
+      *back = std::move(as_before);
+    } else {
+      kept.push_back(std::move(as_before));
+    }
   }
   roster.nodes.insert(roster.nodes.end(), kept.begin(), kept.end());
 }
@@ -262,17 +270,17 @@ void Coordinator::Deliberate() {
   LeaveOutUnknown(roster, least_epoch, recovering);
   const v1::Layout layout = ClusterLayout(roster);
   KeepSomeOfTheGone(roster, layout);
-  Admission admission = AdmitNodes(roster, view_.known->table.get(), layout);
-  troubles_ = std::move(admission.troubles);
+  AdmittedNodes admitted = AdmitNodes(roster, view_.known->table.get(), layout);
+  troubles_ = std::move(admitted.troubles);
   ReadClaims();
   const auto in_sync = [&](NodeIndex node, Slot slot, Epoch placed) {
-    const NodeInfo& info = admission.nodes[node];
+    const NodeInfo& info = admitted.nodes[node];
     const auto claimed = claims_.find(info.id);
     return claimed != claims_.end() && claimed->second.claims.generation() == info.generation &&
            claimed->second.claims.Has(slot, placed);
   };
   absl::StatusOr<TablePtr> next =
-      NextTable(view_.known->table, {.nodes = admission.nodes,
+      NextTable(view_.known->table, {.nodes = admitted.nodes,
                                      .replicas = options_.replicas,
                                      .in_sync = in_sync,
                                      .block_slots = options_.block_slots,

@@ -97,8 +97,9 @@ class Coordinator {
   void ReadClaims();
   // Nodes of `roster` that know more than what is stored are left out; `least_epoch` is raised.
   void LeaveOutUnknown(Roster& roster, Epoch& least_epoch, bool recovering) const;
-  // Of many that are gone at once, some are left for the tables that follow: a transaction has only
-  // so many guards.
+  // Of many that are gone or have another memory at once, some stay as they were and are left for
+  // the tables that follow: a transaction has only so many guards. Whoever has restarted and is
+  // there as before does not serve (ClusterNode::MayServe).
   void KeepSomeOfTheGone(Roster& roster, const v1::Layout& layout) const;
   // That nobody who is missing from `next`, or has another memory there, is back at etcd meanwhile.
   std::vector<EtcdGuard> GuardsFor(const RoutingTable& next) const;

@@ -68,8 +68,9 @@ Roster ReadRoster(const EtcdEntries& entries, const ClusterKeys& keys) {
   return roster;
 }
 
-Admission AdmitNodes(const Roster& roster, const RoutingTable* before, const v1::Layout& layout) {
-  Admission admission{.nodes = {}, .troubles = roster.troubles};
+AdmittedNodes AdmitNodes(const Roster& roster, const RoutingTable* before,
+                         const v1::Layout& layout) {
+  AdmittedNodes admitted{.nodes = {}, .troubles = roster.troubles};
   absl::flat_hash_map<std::string, size_t> place_of;  // in the table before
   if (before != nullptr) {
     for (size_t i = 0; i < before->nodes().size(); ++i) place_of.emplace(before->nodes()[i].id, i);
@@ -78,7 +79,7 @@ Admission AdmitNodes(const Roster& roster, const RoutingTable* before, const v1:
   std::vector<std::pair<size_t, const NodeInfo*>> placed;
   for (const RosterNode& node : roster.nodes) {
     if (const std::string why = WhyNot(node, first, layout); !why.empty()) {
-      admission.troubles.push_back(absl::StrCat("node '", node.node.id, "' ", why));
+      admitted.troubles.push_back(absl::StrCat("node '", node.node.id, "' ", why));
       continue;
     }
     const auto place = place_of.find(node.node.id);
@@ -87,14 +88,14 @@ Admission AdmitNodes(const Roster& roster, const RoutingTable* before, const v1:
   std::stable_sort(placed.begin(), placed.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
   for (const auto& [place, node] : placed) {
-    if (admission.nodes.size() == kMaxNodes) {
-      admission.troubles.push_back(
+    if (admitted.nodes.size() == kMaxNodes) {
+      admitted.troubles.push_back(
           absl::StrCat("node '", node->id, "' is one too many: a table has ", kMaxNodes));
       continue;
     }
-    admission.nodes.push_back(*node);
+    admitted.nodes.push_back(*node);
   }
-  return admission;
+  return admitted;
 }
 
 }  // namespace latentd

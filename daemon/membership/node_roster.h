@@ -32,13 +32,14 @@ struct Roster {
 // `entries`: all of nodes/.
 Roster ReadRoster(const EtcdEntries& entries, const ClusterKeys& keys);
 
-struct Admission {
+struct AdmittedNodes {
   std::vector<NodeInfo> nodes;        // those of `before` that are left in its order, then the new
   std::vector<std::string> troubles;  // which node was refused, and why
 };
 
 // `before`: may be null. `layout`: of the cluster.
-Admission AdmitNodes(const Roster& roster, const RoutingTable* before, const v1::Layout& layout);
+AdmittedNodes AdmitNodes(const Roster& roster, const RoutingTable* before,
+                         const v1::Layout& layout);
 
 }  // namespace latentd
 

@@ -10,6 +10,7 @@ namespace latentd::sim {
 namespace {
 
 constexpr size_t kMostTransactionBytes = 1536 << 10;
+constexpr size_t kMostOperations = 128;  // of guards, and of writes
 
 EtcdEntries::const_iterator FirstOf(const EtcdEntries& entries, const std::string& prefix) {
   return entries.lower_bound(prefix);
@@ -94,6 +95,9 @@ EtcdListing SimEtcd::List(const std::string& prefix) const {
 
 absl::StatusOr<EtcdOutcome> SimEtcd::Commit(const EtcdTransaction& transaction) {
   size_t bytes = 0;
+  if (transaction.guards.size() > kMostOperations || transaction.writes.size() > kMostOperations) {
+    return absl::InvalidArgumentError("etcdserver: too many operations in txn request");
+  }
   for (const EtcdGuard& guard : transaction.guards) {
     const auto entry = entries_.find(guard.key);
     int64_t revision = 0;
@@ -110,7 +114,6 @@ absl::StatusOr<EtcdOutcome> SimEtcd::Commit(const EtcdTransaction& transaction) 
     }
   }
   if (bytes > kMostTransactionBytes) throw std::logic_error("transaction too large for etcd");
-  if (transaction.writes.size() > 128) throw std::logic_error("too many writes for etcd");
   std::vector<EtcdEvent> events;
   ++revision_;
   for (const EtcdWrite& write : transaction.writes) {
