@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "tools/bench_data.h"
-#include "tools/placement.h"
+#include "tools/chunk_placer.h"
 
 namespace latentd {
 namespace {
@@ -98,7 +98,7 @@ class Driver {
 // not depend on them.
 absl::StatusOr<std::vector<VisibleChunk>> PublishRandom(Client& client,
                                                         const AttendLoadOptions& options,
-                                                        Placement& placement,
+                                                        ChunkPlacer& placement,
                                                         std::span<const std::byte> records) {
   std::vector<VisibleChunk> chunks;
   for (uint32_t first = 0; first < options.tokens; first += options.tokens_per_chunk()) {
@@ -154,7 +154,7 @@ absl::StatusOr<AttendLoadReport> MeasureAttend(Client& client, const AttendLoadO
   // All that takes long comes before the first chunk: a daemon gives a client up that holds open
   // chunks and says nothing.
   std::mt19937_64 random(FreshSeed());
-  auto placement = Placement::Create(*client.table(), options.holders, random());
+  auto placement = ChunkPlacer::Create(*client.table(), options.holders, random());
   if (!placement.ok()) return placement.status();
   const std::vector<std::byte> records =
       RandomRecords(random, client.layout(), options.tokens_per_chunk());

@@ -8,8 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/bf16.h"
+#include "tools/chunk_placer.h"
 #include "tools/expected.h"
-#include "tools/placement.h"
 #include "transport/record_checksum.h"
 
 namespace latentd {
@@ -68,7 +68,7 @@ class Replayer {
   }
 
   absl::Status Publish() {
-    auto placement = Placement::Create(*client_.table(), options_.holders, FreshSeed());
+    auto placement = ChunkPlacer::Create(*client_.table(), options_.holders, FreshSeed());
     if (!placement.ok()) return placement.status();
     const uint64_t record_bytes = client_.layout().record_bytes();
     const auto layers = static_cast<uint32_t>(trace_.layers.size());

@@ -75,7 +75,7 @@ std::optional<BatchResult> Batch::Take() {
 
 uint32_t Batch::unclaimed() const { return ItemsLeft(claim_.load(std::memory_order_relaxed)); }
 
-std::optional<WorkItem> Batch::Claim() {
+std::optional<WaveItem> Batch::Claim() {
   uint64_t claim = claim_.load(std::memory_order_acquire);
   do {
     if (ItemsLeft(claim) == 0) return std::nullopt;
@@ -90,9 +90,9 @@ std::optional<WorkItem> Batch::Claim() {
   }
   // Tiles in the plan's order: neighbours share pages, and the first in the sequence start first.
   if (state == State::kTiles) {
-    return WorkItem{true, static_cast<uint32_t>(plan_.tiles().size()) - left};
+    return WaveItem{true, static_cast<uint32_t>(plan_.tiles().size()) - left};
   }
-  return WorkItem{false, left - 1};
+  return WaveItem{false, left - 1};
 }
 
 const Tile* Batch::NextTile() const {

@@ -27,7 +27,7 @@
 namespace latentd {
 
 // A tile, or a group of rows to merge.
-struct WorkItem {
+struct WaveItem {
   bool is_tile = false;
   uint32_t index = 0;
 };
@@ -58,7 +58,7 @@ class Batch {
   uint64_t sequence() const { return sequence_.load(std::memory_order_relaxed); }
   // Items that nobody has claimed yet.
   uint32_t unclaimed() const;
-  std::optional<WorkItem> Claim();
+  std::optional<WaveItem> Claim();
 
   const Tile& tile(uint32_t index) const { return plan_.tiles()[index]; }
   const TileRow* rows(const Tile& tile) const { return plan_.rows(tile).data(); }
@@ -98,7 +98,7 @@ class Batch {
   uint64_t id_ = 0;
   std::vector<Problem> problems_;
   PlanCursor cursor_;
-  Plan plan_;
+  WavePlan plan_;
   // Per problem: its first row that left the range of fp32, or kNone.
   std::vector<std::atomic<uint32_t>> bad_rows_;
   uint64_t piece_capacity_ = 0;

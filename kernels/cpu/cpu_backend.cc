@@ -34,7 +34,7 @@ class Worker {
   bool Claim(std::span<const std::unique_ptr<Batch>> batches) {
     // Another thread may take the last item first: then look again.
     while (Batch* batch = Oldest(batches)) {
-      const std::optional<WorkItem> item = batch->Claim();
+      const std::optional<WaveItem> item = batch->Claim();
       if (!item) continue;
       batch_ = batch;
       item_ = *item;
@@ -91,7 +91,7 @@ class Worker {
   TileScratch scratch_;
   const KernelShape& shape_;
   Batch* batch_ = nullptr;
-  WorkItem item_;
+  WaveItem item_;
   uint32_t page_ = 0;
 };
 

@@ -27,8 +27,8 @@ uint32_t PiecesPerRow(const Problem& problem, const Group& group, uint32_t token
 
 }  // namespace
 
-bool Plan::Build(const Geometry& geometry, std::span<const Problem> problems, uint32_t max_pieces,
-                 PlanCursor& cursor) {
+bool WavePlan::Build(const Geometry& geometry, std::span<const Problem> problems,
+                     uint32_t max_pieces, PlanCursor& cursor) {
   passes_.clear();
   tiles_.clear();
   rows_.clear();
@@ -70,12 +70,12 @@ full:
   return !finish_rows_.empty();
 }
 
-bool Plan::Share(const Pass& a, const Pass& b) {
+bool WavePlan::Share(const Pass& a, const Pass& b) {
   return a.page_ids == b.page_ids && a.layer == b.layer && a.run_pages == b.run_pages;
 }
 
-void Plan::AddToken(const Geometry& geometry, const Problem& problem, const PlanCursor& cursor,
-                    uint32_t heads, uint32_t pieces_per_row) {
+void WavePlan::AddToken(const Geometry& geometry, const Problem& problem, const PlanCursor& cursor,
+                        uint32_t heads, uint32_t pieces_per_row) {
   const Group& group = problem.groups[cursor.group];
   const uint64_t first_row =
       uint64_t{group.first_token + cursor.token} * problem.heads + cursor.head;
@@ -110,7 +110,7 @@ void Plan::AddToken(const Geometry& geometry, const Problem& problem, const Plan
   pieces_ += heads * pieces_per_row;
 }
 
-void Plan::AddTiles(const Geometry& geometry, std::span<const Pass> passes) {
+void WavePlan::AddTiles(const Geometry& geometry, std::span<const Pass> passes) {
   const uint32_t run_pages = passes[0].run_pages;
   const uint32_t runs = Pieces(passes[0].visible_tokens, run_pages);
   for (uint32_t run = 0; run < runs; ++run) {

@@ -21,10 +21,10 @@ struct PlanCursor {
   uint32_t head = 0;
 };
 
-// A `Plan` is one wave of a batch: a run of its rows that needs no more than a given number of
+// A `WavePlan` is one wave of a batch: a run of its rows that needs no more than a given number of
 // pieces, all tiles for those rows, and how their pieces come together. Keeps its memory from one
 // use to the next.
-class Plan {
+class WavePlan {
  public:
   // Plans rows from `cursor` on until the next one would need more than `max_pieces` (but always
   // one row) or there are no more, and moves the cursor. False, with an empty plan, if it stood at

@@ -49,7 +49,7 @@ struct World {
 
 // Every piece of every row is computed by exactly one tile, over pages that the row sees, and
 // merged into that row.
-void CheckPlan(const Plan& plan) {
+void CheckPlan(const WavePlan& plan) {
   std::set<uint32_t> computed;
   for (const Tile& tile : plan.tiles()) {
     REQUIRE(tile.rows >= 1);
@@ -74,7 +74,7 @@ void CheckPlan(const Plan& plan) {
 TEST_CASE("rows of different problems over the same chunk and layer share tiles") {
   World world;
   for (int i = 0; i < 4; ++i) world.Add(3, 1, 4, false, {world.Chunk(0, 100)});
-  Plan plan;
+  WavePlan plan;
   PlanCursor cursor;
   REQUIRE(plan.Build(kGeometry, world.problems, 1000, cursor));
   CheckPlan(plan);
@@ -89,7 +89,7 @@ TEST_CASE("rows of another layer or another chunk do not share") {
   world.Add(0, 1, 4, false, {world.Chunk(0, 100)});
   world.Add(1, 1, 4, false, {world.Chunk(0, 100)});
   world.Add(0, 1, 4, false, {world.Chunk(1, 100)});
-  Plan plan;
+  WavePlan plan;
   PlanCursor cursor;
   REQUIRE(plan.Build(kGeometry, world.problems, 1000, cursor));
   CheckPlan(plan);
@@ -99,7 +99,7 @@ TEST_CASE("rows of another layer or another chunk do not share") {
 TEST_CASE("one query over two thousand tokens is work for eight threads") {
   World world;
   world.Add(0, 1, 16, false, {world.Chunk(0, 2048)});
-  Plan plan;
+  WavePlan plan;
   PlanCursor cursor;
   REQUIRE(plan.Build(kGeometry, world.problems, 1000, cursor));
   CheckPlan(plan);
@@ -110,7 +110,7 @@ TEST_CASE("a row that sees less leaves the later runs to the others") {
   World world;
   world.Add(0, 1, 2, false, {world.Chunk(0, 2048)});
   world.Add(0, 1, 2, false, {world.Chunk(0, 300)});
-  Plan plan;
+  WavePlan plan;
   PlanCursor cursor;
   REQUIRE(plan.Build(kGeometry, world.problems, 1000, cursor));
   CheckPlan(plan);
@@ -139,7 +139,7 @@ TEST_CASE("a batch is planned in waves that respect the limit and cover every ro
     }
     const auto limit = static_cast<uint32_t>(1 + random() % 60);
     std::set<const float*> answered;
-    Plan plan;
+    WavePlan plan;
     PlanCursor cursor;
     while (plan.Build(kGeometry, world.problems, limit, cursor)) {
       CheckPlan(plan);

@@ -1,4 +1,4 @@
-#include "tools/placement.h"
+#include "tools/chunk_placer.h"
 
 #include <utility>
 
@@ -6,9 +6,9 @@
 
 namespace latentd {
 
-absl::StatusOr<Placement> Placement::Create(const RoutingTable& table, uint32_t nodes,
-                                            uint64_t seed) {
-  Placement placement;
+absl::StatusOr<ChunkPlacer> ChunkPlacer::Create(const RoutingTable& table, uint32_t nodes,
+                                                uint64_t seed) {
+  ChunkPlacer placement;
   placement.random_.seed(seed);
   for (size_t i = 0; i < table.nodes().size(); ++i) {
     if (nodes != 0 && placement.nodes_.size() == nodes) break;
@@ -24,7 +24,7 @@ absl::StatusOr<Placement> Placement::Create(const RoutingTable& table, uint32_t 
   return placement;
 }
 
-ChunkId Placement::Draw(size_t index) {
+ChunkId ChunkPlacer::Draw(size_t index) {
   const std::vector<Slot>& slots = nodes_[index % nodes_.size()].slots;
   const Slot slot = slots[std::uniform_int_distribution<size_t>(0, slots.size() - 1)(random_)];
   const uint64_t hi = random_();

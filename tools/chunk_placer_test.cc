@@ -1,4 +1,4 @@
-#include "tools/placement.h"
+#include "tools/chunk_placer.h"
 
 #include <set>
 
@@ -17,7 +17,7 @@ std::shared_ptr<const RoutingTable> ThreeNodes() {
 
 TEST_CASE("ids lie on the node that was asked for and never repeat") {
   const auto table = ThreeNodes();
-  auto placement = Placement::Create(*table, 0, 7);
+  auto placement = ChunkPlacer::Create(*table, 0, 7);
   REQUIRE(placement.ok());
   REQUIRE(placement->nodes() == 3);
   std::set<ChunkId> seen;
@@ -30,8 +30,8 @@ TEST_CASE("ids lie on the node that was asked for and never repeat") {
 
 TEST_CASE("some of the nodes will do, more than there are will not") {
   const auto table = ThreeNodes();
-  CHECK(Placement::Create(*table, 2, 7)->nodes() == 2);
-  CHECK(absl::IsFailedPrecondition(Placement::Create(*table, 4, 7).status()));
+  CHECK(ChunkPlacer::Create(*table, 2, 7)->nodes() == 2);
+  CHECK(absl::IsFailedPrecondition(ChunkPlacer::Create(*table, 4, 7).status()));
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// `Placement` makes chunk ids whose chunks lie on chosen nodes of a routing table. One thread.
-#ifndef LATENTD_TOOLS_PLACEMENT_H_
-#define LATENTD_TOOLS_PLACEMENT_H_
+// `ChunkPlacer` makes chunk ids whose chunks lie on chosen nodes of a routing table. One thread.
+#ifndef LATENTD_TOOLS_CHUNK_PLACER_H_
+#define LATENTD_TOOLS_CHUNK_PLACER_H_
 
 #include <cstdint>
 #include <memory>
@@ -14,11 +14,12 @@
 
 namespace latentd {
 
-class Placement {
+class ChunkPlacer {
  public:
   // Over the first `nodes` nodes that are primary of any slot; 0: all of them. FAILED_PRECONDITION
   // if there are fewer.
-  static absl::StatusOr<Placement> Create(const RoutingTable& table, uint32_t nodes, uint64_t seed);
+  static absl::StatusOr<ChunkPlacer> Create(const RoutingTable& table, uint32_t nodes,
+                                            uint64_t seed);
 
   size_t nodes() const { return nodes_.size(); }
   const NodeId& node(size_t index) const { return nodes_[index].id; }
@@ -31,7 +32,7 @@ class Placement {
     std::vector<Slot> slots;
   };
 
-  Placement() = default;
+  ChunkPlacer() = default;
 
   std::vector<Node> nodes_;
   std::mt19937_64 random_;
@@ -42,4 +43,4 @@ uint64_t FreshSeed();
 
 }  // namespace latentd
 
-#endif  // LATENTD_TOOLS_PLACEMENT_H_
+#endif  // LATENTD_TOOLS_CHUNK_PLACER_H_
