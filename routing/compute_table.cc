@@ -40,6 +40,7 @@ absl::StatusOr<ComputeTable> ComputeTable::Make(std::span<const uint32_t> rows,
   table.token_points_ = tokens.size();
   std::copy(rows.begin(), rows.end(), table.rows_.begin());
   std::copy(tokens.begin(), tokens.end(), table.tokens_.begin());
+  std::copy(tokens.begin(), tokens.end(), table.tokens_as_doubles_.begin());
   for (size_t r = 0; r < rows.size(); ++r) {
     for (size_t t = 0; t < tokens.size(); ++t) {
       const float value = us[r * tokens.size() + t];
@@ -60,7 +61,7 @@ absl::StatusOr<ComputeTable> ComputeTable::Make(std::span<const uint32_t> rows,
 
 void ComputeTable::AtRows(double rows, ComputeCurve& curve) const {
   curve.points = token_points_;
-  for (size_t t = 0; t < token_points_; ++t) curve.tokens[t] = tokens_[t];
+  curve.tokens = tokens_as_doubles_.data();
   const size_t last = row_points_ - 1;
   if (rows <= rows_[0] || rows >= rows_[last]) {
     const size_t edge = rows <= rows_[0] ? 0 : last;

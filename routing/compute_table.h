@@ -25,9 +25,9 @@ inline constexpr double kLeastUsPerRowToken = 1e-7;
 inline constexpr double kLeastBatchUs = 0.1;
 inline constexpr double kMostBatchUs = 1e8;
 
-// A table at one number of rows. Members are set by ComputeTable::AtRows only.
+// A table at one number of rows, set by ComputeTable::AtRows; `tokens` is the table's own.
 struct ComputeCurve {
-  std::array<double, kMaxTablePoints> tokens;
+  const double* tokens;
   std::array<double, kMaxTablePoints> us;
   size_t points;
 
@@ -58,6 +58,7 @@ class ComputeTable {
   std::span<const uint32_t> tokens() const { return {tokens_.data(), token_points_}; }
   float us(size_t row_point, size_t token_point) const { return us_[row_point][token_point]; }
 
+  // The curve borrows from the table.
   void AtRows(double rows, ComputeCurve& curve) const;
   double UsAt(double rows, double tokens) const;
 
@@ -66,6 +67,7 @@ class ComputeTable {
   size_t token_points_ = 1;
   std::array<uint32_t, kMaxTablePoints> rows_ = {1};
   std::array<uint32_t, kMaxTablePoints> tokens_ = {1};
+  std::array<double, kMaxTablePoints> tokens_as_doubles_ = {1};
   std::array<std::array<float, kMaxTablePoints>, kMaxTablePoints> us_ = {{{{kMostBatchUs}}}};
 };
 

@@ -34,7 +34,7 @@ constexpr uint64_t PartialBytes(const Geometry& geometry) {
 }
 
 // µs of a device's batches at one number of rows and one queue, in whatever state its tables are.
-// Worked out into one curve per plan, so that a price takes a few ns.
+// Worked out into one curve per plan, so that a price takes a few ns; borrows from `node`.
 //   alone + (busy - alone) * queue / (queue + floor)
 // where alone and busy are the tables of the latency and the throughput regime (busy not below
 // alone; without its table, alone) and floor is the quickest batch of the first: an empty queue

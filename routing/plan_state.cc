@@ -62,51 +62,121 @@ HoldPrice PlanPrices::CheapestHold(const PlanPart& part) const {
   return best;
 }
 
+void PlanPrices::KeepHold(size_t part, const PartChoice& before, double margin) {
+  HoldPrice& hold = holds_[part];
+  const PlanPart& what = request_->parts[part];
+  if (!hold.possible || before.primitive == Primitive::kRoute) return;
+  HoldPrice kept = hold;
+  kept.primitive = before.primitive;
+  if (before.primitive == Primitive::kLocal) {
+    if (!what.may_recompute) return;
+    kept.us = PricePrefillUs(*requester_, what.tokens);
+  } else {
+    const auto end = what.replicas.begin() + what.replica_count;
+    const auto replica = std::find_if(what.replicas.begin(), end, [&](uint8_t holder) {
+      return holders_[holder].id == before.holder_id;
+    });
+    if (!what.may_fetch || replica == end) return;
+    kept.holder = *replica;
+    kept.us = Fetch(what, *replica).TotalUs();
+  }
+  if (hold.us >= kept.us * (1 - margin)) hold = kept;
+}
+
 PlanState::PlanState(const PlanPrices& prices)
     : prices_(prices),
       held_tokens_(static_cast<double>(prices.request().resident_tokens)),
       held_us_(prices.LocalAttentionUs(held_tokens_)) {
   std::fill_n(choices_.begin(), prices.parts(), kUnassigned);
   const size_t holders = prices.holders().size();
-  std::fill_n(holder_us_.begin(), holders, 0);
+  std::fill_n(holder_us_.begin(), (holders + 3) / 4 * 4, 0);  // SlowestUs takes them by four
   std::fill_n(holder_tokens_.begin(), holders, 0);
   std::fill_n(holder_chunks_.begin(), holders, 0);
   std::fill_n(holder_parts_.begin(), holders, 0);
 }
 
+// The holder's round trip with one part more or less, which is not counted as being there.
+void PlanState::ShowAt(size_t holder, const PlanPart& part, double sign) {
+  const int parts_there = holder_parts_[holder] + (sign > 0 ? 1 : -1);
+  holders_used_ += (parts_there != 0 ? 1 : 0) - (holder_parts_[holder] != 0 ? 1 : 0);
+  holder_us_[holder] = parts_there == 0
+                           ? 0
+                           : prices_.route(holder).RoundTripUs(
+                                 holder_tokens_[holder] + sign * static_cast<double>(part.tokens),
+                                 holder_chunks_[holder] + sign * part.chunks);
+}
+
 void PlanState::Add(size_t holder, const PlanPart& part, double sign) {
+  ShowAt(holder, part, sign);
   holder_tokens_[holder] += sign * static_cast<double>(part.tokens);
   holder_chunks_[holder] += sign * part.chunks;
-  const bool was_used = holder_parts_[holder] != 0;
   holder_parts_[holder] += sign > 0 ? 1 : -1;
-  const bool is_used = holder_parts_[holder] != 0;
-  holders_used_ += static_cast<size_t>(is_used) - static_cast<size_t>(was_used);
-  holder_us_[holder] =
-      is_used ? prices_.route(holder).RoundTripUs(holder_tokens_[holder], holder_chunks_[holder])
-              : 0;
+}
+
+void PlanState::AddHeld(size_t part, double sign) {
+  setup_us_ += sign * prices_.hold(part).us;
+  held_tokens_ += sign * static_cast<double>(prices_.part(part).tokens);
+  held_us_ = prices_.LocalAttentionUs(held_tokens_);
 }
 
 void PlanState::Assign(size_t part, uint8_t choice) {
   const uint8_t before = choices_[part];
   if (before == choice) return;
-  const PlanPart& what = prices_.part(part);
-  const HoldPrice& hold = prices_.hold(part);
   choices_[part] = choice;
-  if (before == kHeld || choice == kHeld) {
-    const double sign = choice == kHeld ? 1 : -1;
-    setup_us_ += sign * hold.us;
-    held_tokens_ += sign * static_cast<double>(what.tokens);
-    cache_bytes_ += choice == kHeld ? hold.cache_bytes : -hold.cache_bytes;
-    held_us_ = prices_.LocalAttentionUs(held_tokens_);
+  if (before == kHeld) {
+    AddHeld(part, -1);
+    cache_bytes_ -= prices_.hold(part).cache_bytes;
+  } else if (before != kUnassigned) {
+    Add(before, prices_.part(part), -1);
   }
-  if (before != kHeld && before != kUnassigned) Add(before, what, -1);
-  if (choice != kHeld) Add(choice, what, 1);
+  if (choice == kHeld) {
+    AddHeld(part, 1);
+    cache_bytes_ += prices_.hold(part).cache_bytes;
+  } else {
+    Add(choice, prices_.part(part), 1);
+  }
+}
+
+PlanCost PlanState::CostIf(size_t part, uint8_t choice) {
+  const uint8_t before = choices_[part];
+  if (before == choice) return Cost();
+  const double setup_us = setup_us_;
+  const double held_tokens = held_tokens_;
+  const double held_us = held_us_;
+  const size_t holders_used = holders_used_;
+  const double before_us = before == kHeld ? 0 : holder_us_[before];
+  const double choice_us = choice == kHeld ? 0 : holder_us_[choice];
+  const auto show = [this, part](uint8_t where, double sign) {
+    if (where == kHeld) {
+      AddHeld(part, sign);
+    } else {
+      ShowAt(where, prices_.part(part), sign);
+    }
+  };
+  show(before, -1);
+  show(choice, 1);
+  const PlanCost cost = Cost();
+  setup_us_ = setup_us;
+  held_tokens_ = held_tokens;
+  held_us_ = held_us;
+  holders_used_ = holders_used;
+  if (before != kHeld) holder_us_[before] = before_us;
+  if (choice != kHeld) holder_us_[choice] = choice_us;
+  return cost;
+}
+
+double PlanState::SlowestUs() const {
+  // Four at a time: each waits for the one before it otherwise.
+  std::array<double, 4> slowest = {held_us_, 0, 0, 0};
+  for (size_t i = 0; i < prices_.holders().size(); i += 4) {
+    for (size_t lane = 0; lane < 4; ++lane)
+      slowest[lane] = std::max(slowest[lane], holder_us_[i + lane]);
+  }
+  return std::max(std::max(slowest[0], slowest[1]), std::max(slowest[2], slowest[3]));
 }
 
 PlanCost PlanState::Cost() const {
-  double slowest_us = held_us_;
-  for (size_t i = 0; i < prices_.holders().size(); ++i)
-    slowest_us = std::max(slowest_us, holder_us_[i]);
+  const double slowest_us = SlowestUs();
   const size_t partials = holders_used_ == 0 ? 0 : holders_used_ + (held_tokens_ > 0 ? 1 : 0);
   PlanCost cost;
   cost.setup_us = setup_us_;

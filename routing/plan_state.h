@@ -35,6 +35,10 @@ class PlanPrices {
   void Reset(const PlanRequest& request, std::span<const PlanHolder> holders,
              const RequesterConstants& requester);
 
+  // Makes the part's hold price that of an earlier choice, a fetch or local, if that can still be
+  // done and the cheapest is not cheaper by more than `margin` of it.
+  void KeepHold(size_t part, const PartChoice& before, double margin);
+
   size_t parts() const { return request_->parts.size(); }
   const PlanPart& part(size_t i) const { return request_->parts[i]; }
   const PlanRequest& request() const { return *request_; }
@@ -92,11 +96,17 @@ class PlanState {
   double HeldAttentionUs() const { return held_us_; }
   double setup_us() const { return setup_us_; }
 
-  // REQUIRES: every part is assigned.
+  // The longest round trip or attention at the requester. REQUIRES, here and below: every part is
+  // assigned.
+  double SlowestUs() const;
   PlanCost Cost() const;
+  // Cost() after Assign(part, choice); leaves the state as it is, to the last bit.
+  PlanCost CostIf(size_t part, uint8_t choice);
 
  private:
   void Add(size_t holder, const PlanPart& part, double sign);
+  void AddHeld(size_t part, double sign);
+  void ShowAt(size_t holder, const PlanPart& part, double sign);
 
   const PlanPrices& prices_;
   std::array<uint8_t, kMaxPlanParts> choices_;

@@ -44,21 +44,19 @@ class Planner {
   bool Separate() const;
   size_t PlansToTry() const;
 
-  Seen See(const PlanState& state) const;
+  Seen See(const PlanCost& cost) const;
   bool Better(const Seen& a, const Seen& b) const {
     return a.late_us != b.late_us ? a.late_us < b.late_us : a.cost.total_us < b.cost.total_us;
   }
   bool Try(const PlanState& state);
   bool CannotWin(double setup_us) const;
-  double SlowestUs(const PlanState& state) const;
 
   void HoldSlowestFirst(PlanState state);
-  void HoldCheapestFirst(PlanState state);
   void TryAll(PlanState state);
   void Improve(PlanState state);
-  bool ImproveOnce(PlanState& state);
   bool TryPart(PlanState& state, size_t part);
 
+  const PartChoice* Before(const Plan& previous, size_t part) const;
   std::optional<Choices> Carried(const Plan& previous) const;
   bool Keep(const Seen& kept, double margin) const;
   void Write(const Choices& choices, Plan& plan) const;
@@ -70,6 +68,8 @@ class Planner {
   // holder's id.
   std::array<uint8_t, kMaxPlanParts> order_;
   std::array<std::array<uint8_t, kMaxPartReplicas>, kMaxPlanParts> replicas_;
+  // Parts by what they take when all are routed to.
+  std::array<uint8_t, kMaxPlanParts> slowest_first_;
   Choices best_choices_;
   Seen best_;
   bool any_ = false;
@@ -157,14 +157,13 @@ size_t Planner::PlansToTry() const {
   return std::min(plans, kMaxTriedPlans + 1);
 }
 
-Planner::Seen Planner::See(const PlanState& state) const {
-  const PlanCost cost = state.Cost();
+Planner::Seen Planner::See(const PlanCost& cost) const {
   const bool bounded = request_.deadline_us > 0;
   return {cost, bounded ? std::max(0.0, cost.first_step_us - request_.deadline_us) : 0};
 }
 
 bool Planner::Try(const PlanState& state) {
-  const Seen seen = See(state);
+  const Seen seen = See(state.Cost());
   least_total_us_ = std::min(least_total_us_, seen.cost.total_us);
   if (any_ && !Better(seen, best_)) return false;
   any_ = true;
@@ -180,36 +179,20 @@ bool Planner::CannotWin(double setup_us) const {
   return late_us > best_.late_us || (late_us == best_.late_us && setup_us >= best_.cost.total_us);
 }
 
-double Planner::SlowestUs(const PlanState& state) const {
-  double slowest_us = state.HeldAttentionUs();
-  for (size_t i = 0; i < holders_.size(); ++i) slowest_us = std::max(slowest_us, state.HolderUs(i));
-  return slowest_us;
-}
-
 void Planner::HoldSlowestFirst(PlanState state) {
-  std::array<uint8_t, kMaxPlanParts> slowest = order_;
   std::array<double, kMaxPlanParts> us;
-  for (size_t i = 0; i < parts(); ++i)
-    us[i] = state.choice(i) == kHeld ? 0 : state.HolderUs(state.choice(i));
-  // Stable by hand, on equal keys order_ decides.
-  std::array<uint8_t, kMaxPlanParts> rank;
-  for (size_t i = 0; i < parts(); ++i) rank[order_[i]] = static_cast<uint8_t>(i);
-  std::sort(slowest.begin(), slowest.begin() + parts(), [&](uint8_t a, uint8_t b) {
+  std::array<uint8_t, kMaxPlanParts> rank;  // in order_, which decides between equal times
+  for (size_t i = 0; i < parts(); ++i) {
+    const size_t part = order_[i];
+    slowest_first_[i] = order_[i];
+    rank[part] = static_cast<uint8_t>(i);
+    us[part] = state.choice(part) == kHeld ? 0 : state.HolderUs(state.choice(part));
+  }
+  std::sort(slowest_first_.begin(), slowest_first_.begin() + parts(), [&](uint8_t a, uint8_t b) {
     return us[a] != us[b] ? us[a] > us[b] : rank[a] < rank[b];
   });
   for (size_t i = 0; i < parts(); ++i) {
-    const size_t part = slowest[i];
-    if (state.choice(part) == kHeld || !state.FitsHeld(part)) continue;
-    if (CannotWin(state.setup_us() + prices_.hold(part).us)) continue;
-    state.Assign(part, kHeld);
-    Try(state);
-  }
-}
-
-void Planner::HoldCheapestFirst(PlanState state) {
-  // Large parts come first in order_, and a fetch costs about as much as its bytes.
-  for (size_t i = parts(); i-- > 0;) {
-    const size_t part = order_[i];
+    const size_t part = slowest_first_[i];
     if (state.choice(part) == kHeld || !state.FitsHeld(part)) continue;
     if (CannotWin(state.setup_us() + prices_.hold(part).us)) continue;
     state.Assign(part, kHeld);
@@ -252,7 +235,7 @@ bool Planner::TryPart(PlanState& state, size_t part) {
   const std::span<const uint8_t> replicas = Replicas(part);
   const uint8_t before = state.choice(part);
   uint8_t best = before;
-  const double too_slow_us = SlowestUs(state) + prices_.merge_us();
+  const double too_slow_us = state.SlowestUs() + prices_.merge_us();
   for (size_t r = 0; r <= replicas.size(); ++r) {
     const uint8_t choice = r < replicas.size() ? replicas[r] : kHeld;
     if (choice == before) continue;
@@ -261,56 +244,58 @@ bool Planner::TryPart(PlanState& state, size_t part) {
     } else if (before != kHeld && state.HolderUsWith(choice, request_.parts[part]) >= too_slow_us) {
       continue;  // the layer would be longer by more than one merge less saves
     }
-    state.Assign(part, choice);
-    if (Try(state)) best = choice;
-    state.Assign(part, before);
+    const Seen seen = See(state.CostIf(part, choice));
+    least_total_us_ = std::min(least_total_us_, seen.cost.total_us);
+    if (!Better(seen, best_)) continue;
+    best_ = seen;
+    best = choice;
   }
+  if (best == before) return false;
   state.Assign(part, best);
-  return best != before;
+  std::copy_n(state.choices().begin(), parts(), best_choices_.begin());
+  return true;
 }
 
-// Changes one part that makes a layer as long as it is, if that is for the better.
-bool Planner::ImproveOnce(PlanState& state) {
-  double slowest_us = state.HeldAttentionUs();
-  for (size_t i = 0; i < holders_.size(); ++i) slowest_us = std::max(slowest_us, state.HolderUs(i));
-  for (size_t i = 0; i < parts(); ++i) {
-    const size_t part = order_[i];
-    const uint8_t choice = state.choice(part);
-    const double us = choice == kHeld ? state.HeldAttentionUs() : state.HolderUs(choice);
-    if (us == slowest_us && TryPart(state, part)) return true;
-  }
-  return false;
-}
-
+// Goes round the parts until no change of a single one is for the better, or there were too many.
 void Planner::Improve(PlanState state) {
   for (size_t i = 0; i < parts(); ++i) state.Assign(order_[i], best_choices_[order_[i]]);
-  for (size_t round = 0; round < parts(); ++round)
-    if (!ImproveOnce(state)) break;
-  bool changed = true;
-  for (int round = 0; changed && round < 2; ++round) {
-    changed = false;
-    for (size_t i = 0; i < parts(); ++i) changed |= TryPart(state, order_[i]);
+  size_t changes_left = 2 * parts();
+  size_t tried_since = 0;  // the last change
+  for (size_t i = 0; tried_since < parts() && changes_left > 0; i = (i + 1) % parts()) {
+    ++tried_since;
+    if (!TryPart(state, slowest_first_[i])) continue;
+    tried_since = 1;
+    --changes_left;
   }
 }
 
+// What the part's choice was before; null: it is a new part.
+const PartChoice* Planner::Before(const Plan& previous, size_t part) const {
+  const std::span<const PartChoice> all = previous.Choices();
+  const uint64_t id = request_.parts[part].id;
+  if (part < all.size() && all[part].part_id == id) return &all[part];
+  for (const PartChoice& choice : all)
+    if (choice.part_id == id) return &choice;
+  return nullptr;
+}
+
+// The previous plan's choices, and the best plan's for new parts; nothing if one of them cannot be
+// any more.
 std::optional<Choices> Planner::Carried(const Plan& previous) const {
   Choices choices = best_choices_;
   for (size_t i = 0; i < parts(); ++i) {
-    const PlanPart& part = request_.parts[i];
-    const auto same = [&part](const PartChoice& choice) { return choice.part_id == part.id; };
-    const auto all = previous.Choices();
-    const auto old = i < all.size() && same(all[i]) ? all.begin() + i
-                                                    : std::find_if(all.begin(), all.end(), same);
-    if (old == all.end()) continue;  // a new part: as the new plan has it
-    if (old->primitive != Primitive::kRoute) {
+    const PartChoice* before = Before(previous, i);
+    if (before == nullptr) continue;
+    if (before->primitive != Primitive::kRoute) {
       if (!prices_.hold(i).possible) return std::nullopt;
       choices[i] = kHeld;
       continue;
     }
-    const auto replica =
-        std::find_if(part.replicas.begin(), part.replicas.begin() + part.replica_count,
-                     [&](uint8_t holder) { return holders_[holder].id == old->holder_id; });
-    if (replica == part.replicas.begin() + part.replica_count) return std::nullopt;
+    const std::span<const uint8_t> replicas = Replicas(i);
+    const auto replica = std::find_if(replicas.begin(), replicas.end(), [&](uint8_t holder) {
+      return holders_[holder].id == before->holder_id;
+    });
+    if (replica == replicas.end()) return std::nullopt;
     choices[i] = *replica;
   }
   return choices;
@@ -348,6 +333,9 @@ void Planner::Write(const Choices& choices, Plan& plan) const {
 
 absl::Status Planner::Run(const Plan* previous, double keep_margin, Plan& plan) {
   Order();
+  for (size_t i = 0; previous != nullptr && i < parts(); ++i) {
+    if (const PartChoice* before = Before(*previous, i)) prices_.KeepHold(i, *before, keep_margin);
+  }
   PlanState start(prices_);
   if (absl::Status status = Start(start); !status.ok()) return status;
   Try(start);
@@ -357,7 +345,6 @@ absl::Status Planner::Run(const Plan* previous, double keep_margin, Plan& plan) 
     TryAll(start);
   } else {
     HoldSlowestFirst(start);
-    HoldCheapestFirst(start);
     Improve(start);
   }
   Seen chosen = best_;
@@ -369,7 +356,7 @@ absl::Status Planner::Run(const Plan* previous, double keep_margin, Plan& plan) 
   if (carried) {
     PlanState kept = start;
     for (size_t i = 0; i < parts(); ++i) kept.Assign(order_[i], (*carried)[order_[i]]);
-    const Seen seen = See(kept);
+    const Seen seen = See(kept.Cost());
     const bool same = std::equal(choices.begin(), choices.begin() + parts(), carried->begin());
     if (!same && kept.cache_bytes() <= request_.free_cache_bytes && Keep(seen, keep_margin)) {
       chosen = seen;

@@ -27,7 +27,7 @@ struct PlannerOptions {
 // parts have a holder in common and no fetch or prefill costs less than merging its part's partials
 // over the horizon (then whatever takes the slowest part away first is best: to gain, a plan must
 // shorten the longest round trip, and for that every longer one has to go). Otherwise the plan is
-// improved step by step until no single part's change betters it that was tried;
+// improved until no change of a single part betters it;
 // docs/cost-model.md says how far from the best that was seen to be.
 //
 // `previous`: an earlier plan for the same parts (by id; in any order, some may have gone or be

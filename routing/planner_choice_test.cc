@@ -139,6 +139,22 @@ TEST_CASE("a plan that is better by the margin replaces the previous one, one be
   CHECK(world.MustPlan(&kept).choices[0].holder == b);
 }
 
+TEST_CASE("where to fetch from is kept as well") {
+  TestWorld world;
+  const uint8_t a = world.AddHolder(16, 20000);
+  const uint8_t b = world.AddHolder(16, 19900);
+  world.AddPart({a, b});
+  world.steps = 100000;
+  const Plan before = world.MustPlan();
+  REQUIRE(before.choices[0].primitive == Primitive::kFetch);
+  REQUIRE(before.choices[0].holder == a);
+  world.holders[b].pair.in_bytes_per_us.value = 20500;
+  CHECK(world.MustPlan().choices[0].holder == b);
+  CHECK(world.MustPlan(&before).choices[0].holder == a);
+  world.holders[b].pair.in_bytes_per_us.value = 40000;
+  CHECK(world.MustPlan(&before).choices[0].holder == b);
+}
+
 TEST_CASE("a previous plan that cannot be carried out is not kept") {
   TestWorld world;
   const uint8_t a = world.AddHolder(100);
