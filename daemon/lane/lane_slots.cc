@@ -2,10 +2,11 @@
 //
 //     it has no part any more     kept for slot_grace, in case the slot comes back, then dropped
 //                                 (what has leases, once they are over)
-//     it comes back, or joins     sealed chunks are kept, for they never change. Open ones are dropped:
+//     it joins, as it is placed   sealed chunks are kept, for they never change. Open ones are dropped,
+//     now; or comes back          whatever it was before: tables may have been left out in between, and
 //                                 what their primary did with them meanwhile was not told here
-//     it begins anew              the same; unless this lane holds it, which says that its memory was
-//     (another generation)        never in doubt
+//     it begins anew              the same; unless this lane held it and holds it, which says that its
+//     (another generation)        memory was never in doubt
 //     it is no longer primary     open chunks become the node's: the sessions that published them go
 //                                 on elsewhere, and may end here
 //
@@ -47,8 +48,10 @@ void LaneImpl::TakeTable(std::shared_ptr<const SlotOwnership> slots) {
       leaving_.erase(left);
     }
     const bool anew = was < SlotRole::kHolder && generation != slots_->GenerationOf(slot);
-    const bool missed = was == SlotRole::kNone && is == SlotRole::kJoining;
-    if (anew || missed) {
+    const bool joins =
+        is == SlotRole::kJoining &&
+        (was != SlotRole::kJoining || before->PlacedOf(slot) != slots_->PlacedOf(slot));
+    if (anew || joins) {
       store_->DropOpenOfSlot(slot);
     } else if (was == SlotRole::kPrimary) {
       store_->AdoptOpenOfSlot(slot);

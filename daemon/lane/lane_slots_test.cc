@@ -104,6 +104,42 @@ TEST_CASE("a slot that comes back within the grace finds its sealed chunks here"
   CHECK(AttendAt(client, 2, 10) == Code::kNotFound);
 }
 
+TEST_CASE("who joins a slot keeps nothing open, whatever it was in the table it had before") {
+  const Place primary = {}, holder = {.holders = {kB, kA}},
+              joining = {.holders = {kB}, .joining = {kA}};
+  for (const Place& before : {primary, holder, joining}) {
+    LaneWorld world(GraceOptions(absl::Hours(1)));
+    TestClient client(world);
+    Give(world, 8, {{1, before}, {2, before}});
+    const bool publishes = before.holders.front() == kA;
+    const TestClient::Change as =
+        publishes ? TestClient::Change([](auto& h) { h.epoch = 8; }) : TestClient::AsReplica(3);
+    for (const uint64_t chunk : {1, 2}) {
+      REQUIRE(client.Publish(chunk, {0, 2, 0, 10}, 0, as).status().ok());
+    }
+    REQUIRE(client.Seal(2, 10, TinyChecksum(client.layout(), 10), as).status().ok());
+    // The tables in between, by which it had no part in the slot, never came.
+    const Place again = {.holders = {kB}, .joining = {kA}, .placed = 12};
+    Give(world, 12, {{1, again}, {2, again}});
+    CHECK(world.stats().chunks_open.Get() == 0);
+    const Place claimed = {.holders = {kB, kA}, .placed = 13};
+    Give(world, 13, {{1, claimed}, {2, claimed}});
+    CHECK(AttendAt(client, 1, 13) == Code::kNotFound);
+    CHECK(AttendAt(client, 2, 13) == Code::kOk);
+  }
+}
+
+TEST_CASE("a node that goes on joining a slot keeps what it has of it") {
+  LaneWorld world;
+  TestClient client(world);
+  const Place joining = {.holders = {kB}, .joining = {kA}};
+  Give(world, 8, {{1, joining}});
+  REQUIRE(client.Publish(1, {0, 2, 0, 10}, 0, TestClient::AsReplica(3)).status().ok());
+  Give(world, 9, {{1, joining}});
+  Give(world, 10, {{1, {.holders = {kB, kA}, .placed = 10}}});
+  CHECK(AttendAt(client, 1, 10) == Code::kOk);
+}
+
 TEST_CASE("a slot that begins anew keeps nothing that was not sealed") {
   LaneWorld world(GraceOptions(absl::Hours(1)));
   TestClient client(world);
