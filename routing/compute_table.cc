@@ -1,6 +1,7 @@
 #include "routing/compute_table.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -25,6 +26,11 @@ absl::Status CheckAxis(const char* name, std::span<const uint32_t> axis) {
 }
 
 }  // namespace
+
+ComputeTable::ComputeTable() {
+  tokens_as_doubles_.fill(std::numeric_limits<double>::infinity());
+  tokens_as_doubles_[0] = 1;
+}
 
 absl::StatusOr<ComputeTable> ComputeTable::Make(std::span<const uint32_t> rows,
                                                 std::span<const uint32_t> tokens,
@@ -59,20 +65,22 @@ absl::StatusOr<ComputeTable> ComputeTable::Make(std::span<const uint32_t> rows,
   return table;
 }
 
+// Loops over all points that there may be, used or not: of a fixed length they are a few vector
+// instructions.
 void ComputeTable::AtRows(double rows, ComputeCurve& curve) const {
   curve.points = token_points_;
   curve.tokens = tokens_as_doubles_.data();
   const size_t last = row_points_ - 1;
   if (rows <= rows_[0] || rows >= rows_[last]) {
-    const size_t edge = rows <= rows_[0] ? 0 : last;
+    const std::array<float, kMaxTablePoints>& edge = us_[rows <= rows_[0] ? 0 : last];
     const double factor = std::max(1.0, rows / rows_[last]);
-    for (size_t t = 0; t < token_points_; ++t) curve.us[t] = factor * us_[edge][t];
+    for (size_t t = 0; t < kMaxTablePoints; ++t) curve.us[t] = factor * edge[t];
     return;
   }
   size_t r = 1;
   while (rows_[r] < rows) ++r;
   const double share = (rows - rows_[r - 1]) / (rows_[r] - rows_[r - 1]);
-  for (size_t t = 0; t < token_points_; ++t) {
+  for (size_t t = 0; t < kMaxTablePoints; ++t) {
     const double below = us_[r - 1][t];
     curve.us[t] = below + share * (us_[r][t] - below);
   }

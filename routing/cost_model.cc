@@ -34,10 +34,13 @@ void ComputePricer::Reset(const NodeConstants& node, RecordFormat format, double
   const std::span<const uint32_t> busy_tokens = busy.table.tokens();
   const bool same_points =
       std::equal(tokens.begin(), tokens.end(), busy_tokens.begin(), busy_tokens.end());
-  for (size_t i = 0; i < curve_.points; ++i) {
-    const double busy_us = same_points ? busy_curve.us[i] : busy_curve.UsAt(curve_.tokens[i]);
-    curve_.us[i] += share * std::max(0.0, busy_us - curve_.us[i]);
+  if (!same_points) {
+    std::array<double, kMaxTablePoints> there = {};
+    for (size_t i = 0; i < curve_.points; ++i) there[i] = busy_curve.UsAt(curve_.tokens[i]);
+    busy_curve.us = there;
   }
+  for (size_t i = 0; i < kMaxTablePoints; ++i)
+    curve_.us[i] += share * std::max(0.0, busy_curve.us[i] - curve_.us[i]);
 }
 
 void RoutePricer::Reset(const NodeConstants& node, const PairConstants& pair,

@@ -82,7 +82,7 @@ struct PlanCost {
 
 enum class PlanReason : uint8_t {
   kCheapest,
-  kCheapestInTime,  // a cheaper plan was seen that misses the deadline
+  kCheapestInTime,  // of those that meet the deadline
   kSoonest,         // no plan meets the deadline: the one that misses it by least
   kKept,            // the previous plan, since none is better by the margin
 };

@@ -10,6 +10,7 @@
 #include "routing/cost_model.h"
 #include "routing/plan_check.h"
 #include "routing/plan_state.h"
+#include "routing/planner.h"
 
 namespace latentd {
 namespace {
@@ -165,10 +166,7 @@ class Explainer {
       case PlanReason::kCheapest:
         return text + "no plan seen is cheaper";
       case PlanReason::kCheapestInTime:
-        return text + absl::StrFormat(
-                          "cheaper plans end their first step after the deadline of "
-                          "%.1f us, this one at %.1f",
-                          all.deadline_us, all.cost.first_step_us);
+        return text + InTime(all);
       case PlanReason::kSoonest:
         return text + absl::StrFormat(
                           "no plan ends its first step by the deadline of %.1f us, "
@@ -178,6 +176,21 @@ class Explainer {
         return text + "the previous plan: none is better by the margin";
     }
     return text;
+  }
+
+  // Whether the deadline is what decided.
+  std::string InTime(const PlanExplanation& all) const {
+    PlanRequest patient = request_;
+    patient.deadline_us = 0;
+    Plan other;
+    if (!MakePlan(patient, holders_, requester_, nullptr, {}, other).ok() ||
+        other.cost.total_us >= all.cost.total_us) {
+      return "no plan seen is cheaper, and it meets the deadline";
+    }
+    return absl::StrFormat(
+        "a plan of %.1f us in all ends its first step at %.1f us, after the deadline of %.1f us; "
+        "this one ends it at %.1f us",
+        other.cost.total_us, other.cost.first_step_us, all.deadline_us, all.cost.first_step_us);
   }
 
   const PlanRequest& request_;

@@ -165,6 +165,35 @@ PlanCost PlanState::CostIf(size_t part, uint8_t choice) {
   return cost;
 }
 
+double PlanState::SetupIf(size_t part, uint8_t choice) const {
+  if (choice == kHeld) return setup_us_ + prices_.hold(part).us;
+  return choices_[part] == kHeld ? setup_us_ - prices_.hold(part).us : setup_us_;
+}
+
+double PlanState::LeastLayerIf(size_t part, uint8_t choice, double slowest_us) const {
+  const uint8_t before = choices_[part];
+  const PlanPart& what = prices_.part(part);
+  const double tokens = static_cast<double>(what.tokens);
+  size_t used = holders_used_;
+  double held_tokens = held_tokens_;
+  if (before == kHeld) {
+    held_tokens -= tokens;
+  } else if (holder_parts_[before] == 1) {
+    --used;
+  }
+  // What the part leaves may get quicker, all others stay.
+  const double before_us = before == kHeld ? held_us_ : holder_us_[before];
+  double least_us = before_us == slowest_us ? 0 : slowest_us;
+  if (choice == kHeld) {
+    held_tokens += tokens;
+  } else {
+    if (holder_parts_[choice] == 0) ++used;
+    least_us = std::max(least_us, HolderUsWith(choice, what));
+  }
+  const size_t partials = used == 0 ? 0 : used + (held_tokens > 0 ? 1 : 0);
+  return least_us + prices_.merge_us() * static_cast<double>(partials);
+}
+
 double PlanState::SlowestUs() const {
   // Four at a time: each waits for the one before it otherwise.
   std::array<double, 4> slowest = {held_us_, 0, 0, 0};

@@ -94,7 +94,6 @@ class PlanState {
                                              holder_chunks_[holder] + part.chunks);
   }
   double HeldAttentionUs() const { return held_us_; }
-  double setup_us() const { return setup_us_; }
 
   // The longest round trip or attention at the requester. REQUIRES, here and below: every part is
   // assigned.
@@ -102,6 +101,10 @@ class PlanState {
   PlanCost Cost() const;
   // Cost() after Assign(part, choice); leaves the state as it is, to the last bit.
   PlanCost CostIf(size_t part, uint8_t choice);
+  // Not more than CostIf's setup and layer, for a fraction of its time. `slowest_us` is
+  // SlowestUs(). REQUIRES: another choice than the part's.
+  double SetupIf(size_t part, uint8_t choice) const;
+  double LeastLayerIf(size_t part, uint8_t choice, double slowest_us) const;
 
  private:
   void Add(size_t holder, const PlanPart& part, double sign);

@@ -49,12 +49,12 @@ class Planner {
     return a.late_us != b.late_us ? a.late_us < b.late_us : a.cost.total_us < b.cost.total_us;
   }
   bool Try(const PlanState& state);
-  bool CannotWin(double setup_us) const;
+  bool CannotWin(double setup_us, double layer_us) const;
 
   void HoldSlowestFirst(PlanState state);
   void TryAll(PlanState state);
   void Improve(PlanState state);
-  bool TryPart(PlanState& state, size_t part);
+  bool TryPart(PlanState& state, size_t part, double slowest_us);
 
   const PartChoice* Before(const Plan& previous, size_t part) const;
   std::optional<Choices> Carried(const Plan& previous) const;
@@ -73,7 +73,6 @@ class Planner {
   Choices best_choices_;
   Seen best_;
   bool any_ = false;
-  double least_total_us_ = std::numeric_limits<double>::infinity();
 };
 
 void Planner::Order() {
@@ -164,7 +163,6 @@ Planner::Seen Planner::See(const PlanCost& cost) const {
 
 bool Planner::Try(const PlanState& state) {
   const Seen seen = See(state.Cost());
-  least_total_us_ = std::min(least_total_us_, seen.cost.total_us);
   if (any_ && !Better(seen, best_)) return false;
   any_ = true;
   best_ = seen;
@@ -172,11 +170,13 @@ bool Planner::Try(const PlanState& state) {
   return true;
 }
 
-// No plan with that much to fetch and prefill is better than the best one seen.
-bool Planner::CannotWin(double setup_us) const {
+// No plan whose setup and layer take at least that long is better than the best one seen.
+bool Planner::CannotWin(double setup_us, double layer_us) const {
+  const double first_step_us = setup_us + prices_.layers() * layer_us;
   const double late_us =
-      request_.deadline_us > 0 ? std::max(0.0, setup_us - request_.deadline_us) : 0;
-  return late_us > best_.late_us || (late_us == best_.late_us && setup_us >= best_.cost.total_us);
+      request_.deadline_us > 0 ? std::max(0.0, first_step_us - request_.deadline_us) : 0;
+  if (late_us != best_.late_us) return late_us > best_.late_us;
+  return setup_us + prices_.horizon_layers() * layer_us >= best_.cost.total_us;
 }
 
 void Planner::HoldSlowestFirst(PlanState state) {
@@ -194,7 +194,7 @@ void Planner::HoldSlowestFirst(PlanState state) {
   for (size_t i = 0; i < parts(); ++i) {
     const size_t part = slowest_first_[i];
     if (state.choice(part) == kHeld || !state.FitsHeld(part)) continue;
-    if (CannotWin(state.setup_us() + prices_.hold(part).us)) continue;
+    if (CannotWin(state.SetupIf(part, kHeld), 0)) continue;
     state.Assign(part, kHeld);
     Try(state);
   }
@@ -230,22 +230,17 @@ void Planner::TryAll(PlanState state) {
 }
 
 // Leaves the part at the choice that is best with all others as they are.
-bool Planner::TryPart(PlanState& state, size_t part) {
+bool Planner::TryPart(PlanState& state, size_t part, double slowest_us) {
   if (MustHold(part)) return false;
   const std::span<const uint8_t> replicas = Replicas(part);
   const uint8_t before = state.choice(part);
   uint8_t best = before;
-  const double too_slow_us = state.SlowestUs() + prices_.merge_us();
   for (size_t r = 0; r <= replicas.size(); ++r) {
     const uint8_t choice = r < replicas.size() ? replicas[r] : kHeld;
-    if (choice == before) continue;
-    if (choice == kHeld) {
-      if (!state.FitsHeld(part) || CannotWin(state.setup_us() + prices_.hold(part).us)) continue;
-    } else if (before != kHeld && state.HolderUsWith(choice, request_.parts[part]) >= too_slow_us) {
-      continue;  // the layer would be longer by more than one merge less saves
-    }
+    if (choice == before || (choice == kHeld && !state.FitsHeld(part))) continue;
+    if (CannotWin(state.SetupIf(part, choice), state.LeastLayerIf(part, choice, slowest_us)))
+      continue;
     const Seen seen = See(state.CostIf(part, choice));
-    least_total_us_ = std::min(least_total_us_, seen.cost.total_us);
     if (!Better(seen, best_)) continue;
     best_ = seen;
     best = choice;
@@ -259,11 +254,13 @@ bool Planner::TryPart(PlanState& state, size_t part) {
 // Goes round the parts until no change of a single one is for the better, or there were too many.
 void Planner::Improve(PlanState state) {
   for (size_t i = 0; i < parts(); ++i) state.Assign(order_[i], best_choices_[order_[i]]);
+  double slowest_us = state.SlowestUs();
   size_t changes_left = 2 * parts();
   size_t tried_since = 0;  // the last change
   for (size_t i = 0; tried_since < parts() && changes_left > 0; i = (i + 1) % parts()) {
     ++tried_since;
-    if (!TryPart(state, slowest_first_[i])) continue;
+    if (!TryPart(state, slowest_first_[i], slowest_us)) continue;
+    slowest_us = state.SlowestUs();
     tried_since = 1;
     --changes_left;
   }
@@ -349,9 +346,9 @@ absl::Status Planner::Run(const Plan* previous, double keep_margin, Plan& plan) 
   }
   Seen chosen = best_;
   Choices choices = best_choices_;
-  plan.reason = chosen.late_us > 0                       ? PlanReason::kSoonest
-                : chosen.cost.total_us > least_total_us_ ? PlanReason::kCheapestInTime
-                                                         : PlanReason::kCheapest;
+  plan.reason = chosen.late_us > 0         ? PlanReason::kSoonest
+                : request_.deadline_us > 0 ? PlanReason::kCheapestInTime
+                                           : PlanReason::kCheapest;
   const auto carried = previous != nullptr ? Carried(*previous) : std::nullopt;
   if (carried) {
     PlanState kept = start;
