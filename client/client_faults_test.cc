@@ -1,4 +1,5 @@
 // What a client does when holders refuse, disagree, hang, restart or go.
+#include <atomic>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -386,10 +387,55 @@ TEST_CASE("what changes a chunk is never sent to a second holder") {
     return FakeAnswer{.status = absl::UnavailableError("draining")};
   });
   const std::vector<std::byte> records(2 * FakeDaemon::TestLayout().record_bytes());
-  CHECK(absl::IsUnavailable(
-      client->Publish({.chunk = kFirst, .layers = 2, .tokens = 1}, records, kLong)));
-  CHECK(absl::IsUnavailable(client->Seal(kFirst, 1, 0, kLong)));
+  const absl::Duration time = absl::Milliseconds(200);
+  const absl::Status status =
+      client->Publish({.chunk = kFirst, .layers = 2, .tokens = 1}, records, time);
+  CHECK(absl::IsDeadlineExceeded(status));
+  CHECK_THAT(std::string(status.message()), Contains("for another primary than node-a"));
+  CHECK(absl::IsDeadlineExceeded(client->Seal(kFirst, 1, 0, time)));
+  CHECK(pair.a.requests(Opcode::kPublish) > 1);
+  CHECK(pair.a.requests(Opcode::kSeal) > 1);
   CHECK(pair.b.requests(Opcode::kPublish) + pair.b.requests(Opcode::kSeal) == 0);
+}
+
+TEST_CASE("what changes a chunk whose primary dies is done by the next one") {
+  FakeDaemon b({.node = "node-b", .streams_tables = true});
+  FakeDaemon a({.node = "node-a"});
+  const auto before = MakeTable(1, {{"node-b", b.address()}, {"node-a", a.address()}}, {{1, 0}});
+  a.SetTable(before);
+  b.SetTable(before);
+  const auto client = ConnectTo(b);
+  const std::vector<std::byte> records(2 * FakeDaemon::TestLayout().record_bytes());
+  const ChunkRange range = {.chunk = kFirst, .layers = 2, .tokens = 1};
+  REQUIRE(client->Publish(range, records, kLong) == absl::OkStatus());
+  REQUIRE(a.requests(Opcode::kPublish) == 1);
+  a.Freeze(true);
+  std::vector<absl::Status> ended;
+  const auto done = [&](const absl::Status& status) { ended.push_back(status); };
+  client->StartPublish(range, records, kLong, done);
+  client->StartSeal(kFirst, 1, 0, kLong, done);
+  // It is found out before anybody else is primary.
+  const absl::Time found_out = absl::Now() + absl::Seconds(1);
+  CHECK(TurnUntil(*client, [&] { return absl::Now() > found_out; }));
+  CHECK(ended.empty());
+  b.SetTable(MakeTable(2, {{"node-b", b.address()}}, {{0}}));
+  CHECK(TurnUntil(*client, [&] { return ended.size() == 2; }));
+  for (const absl::Status& status : ended) CHECK(status == absl::OkStatus());
+  CHECK(b.requests(Opcode::kPublish) == 1);
+  CHECK(b.requests(Opcode::kSeal) == 1);
+  a.Freeze(false);
+}
+
+TEST_CASE("a primary that is itself again is sent what it refused") {
+  FakeDaemon daemon;
+  std::atomic<int> refusals = 2;
+  daemon.SetScript([&](const ParsedRequest&) {
+    return refusals-- > 0 ? FakeAnswer{.status = absl::UnavailableError("its lease is over")}
+                          : FakeAnswer{};
+  });
+  const auto client = ConnectTo(daemon);
+  CHECK(client->Seal(kFirst, 1, 0, kLong) == absl::OkStatus());
+  CHECK(daemon.requests(Opcode::kSeal) == 3);
 }
 
 }  // namespace

@@ -155,6 +155,10 @@ absl::Status Dispatcher::DeadlineStatus(const Entry& entry) const {
   const double ms = static_cast<double>(entry.deadline_ns - entry.started_ns) / 1e6;
   std::string what = waiting.empty() ? "for a session or a table"
                                      : absl::StrCat("for ", absl::StrJoin(waiting, ", "));
+  for (const Work& work : parked_) {
+    if (work.operation == entry.id && !work.lost_primary.empty())
+      what = absl::StrCat("for another primary than ", work.lost_primary);
+  }
   return absl::DeadlineExceededError(absl::StrCat("no answer within ", ms, " ms; waited ", what));
 }
 

@@ -105,8 +105,9 @@ class Dispatcher {
     Epoch excluded_by{};                      // of the table then
     absl::Status first_holder_said;           // once another is asked in its place
     Epoch min_epoch{};
-    NodeId asked;  // a holder whose table is to be known first
-    NodeId at;     // of what goes to every holder: this one
+    NodeId asked;         // a holder whose table is to be known first
+    NodeId at;            // of what goes to every holder: this one
+    NodeId lost_primary;  // what it waits for is another in its place
     uint64_t not_before_ns = 0;
     // Until when it waits for a session though another holder could be asked; 0: it has not waited.
     uint64_t patience_ns = 0;
@@ -173,6 +174,8 @@ class Dispatcher {
   // Some holder is not excluded. `ready`: one that is well and has a session.
   bool HasHolder(const Operation& operation, uint32_t item, const Work& work, bool ready) const;
   bool HasHolders(const Operation& operation, const Work& work, bool ready) const;
+  // `node` is primary of some item.
+  bool HasPrimary(const Entry& entry, const Work& work, const NodeId& node) const;
   // Nothing speaks against asking it.
   bool IsWell(const NodeInfo& node) const;
   const absl::Status* FailedLately(const NodeId& node) const;

@@ -128,6 +128,7 @@ void Dispatcher::OnFailure(Entry& entry, Work work, const NodeId& node, const ab
   }
   Work next = work;
   next.asked.clear();
+  next.lost_primary.clear();
   next.patience_ns = 0;
   next.request_id = result == nullptr ? work.request_id : result->request_id;
   if (absl::IsNotFound(status) && !work.at.empty() && work.items.size() > 1) {
@@ -149,6 +150,8 @@ void Dispatcher::OnFailure(Entry& entry, Work work, const NodeId& node, const ab
   // Of two attempts, the other is with another holder already.
   failure.other_holder =
       work.contest == nullptr && HasHolders(*entry.operation, next, /*ready=*/false);
+  failure.of_primary = entry.operation->fixed_holder() == nullptr &&
+                       entry.operation->placement() == Placement::kPrimary;
   const NextStep step = DecideRetry(failure, work.attempts);
   if (step == NextStep::kOtherHolder) {
     next.excluded_by = table_->epoch();
@@ -166,6 +169,14 @@ void Dispatcher::OnFailure(Entry& entry, Work work, const NodeId& node, const ab
       break;
     case NextStep::kWaitForHolder:
       next.not_before_ns = now_ns_ + HolderWaitNs(work.attempts);
+      break;
+    case NextStep::kAwaitPrimary:
+      // One that cannot answer may be the one that tables come from.
+      control_->SuspectHolder(node);
+      if (HasPrimary(entry, next, node)) {
+        next.lost_primary = node;
+        next.not_before_ns = now_ns_ + PrimaryWaitNs(work.attempts);
+      }
       break;
     case NextStep::kAskHolder:
       next.asked = node;
@@ -195,6 +206,11 @@ void Dispatcher::OnEvent(ControlEvent event) {
 void Dispatcher::On(const TableChanged& event) {
   table_ = event.table;
   records_.Keep(*table_);
+  for (Work& work : parked_) {
+    const Entry* entry = FindLive(work.operation);
+    if (entry == nullptr || work.lost_primary.empty()) continue;
+    if (!HasPrimary(*entry, work, work.lost_primary)) work.not_before_ns = 0;
+  }
 }
 
 void Dispatcher::On(const SessionOpened& event) {

@@ -47,6 +47,12 @@ bool Dispatcher::HasHolders(const Operation& operation, const Work& work, bool r
                      [&](uint32_t item) { return HasHolder(operation, item, work, ready); });
 }
 
+bool Dispatcher::HasPrimary(const Entry& entry, const Work& work, const NodeId& node) const {
+  return std::any_of(work.items.begin(), work.items.end(), [&](uint32_t item) {
+    return table_->node(table_->PrimaryOf(entry.operation->SlotOf(item))).id == node;
+  });
+}
+
 std::optional<Dispatcher::Choice> Dispatcher::ChooseReader(std::span<const NodeIndex> holders,
                                                            Slot slot, const Work& work) {
   Choice choice = {.holders = holders, .node = holders.front()};

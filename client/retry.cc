@@ -12,6 +12,9 @@ namespace {
 constexpr uint8_t kMostTablesFetched = 8;
 constexpr uint8_t kMostWaits = 8;
 constexpr uint64_t kFirstWaitNs = 2'000'000;
+constexpr uint8_t kMostPrimaryWaits = 16;
+constexpr uint64_t kFirstPrimaryWaitNs = 20'000'000;
+constexpr uint64_t kMostPrimaryWaitNs = 1'000'000'000;
 
 }  // namespace
 
@@ -31,6 +34,10 @@ NextStep DecideRetry(const Failure& failure, const Attempts& before) {
   if (absl::IsUnauthenticated(failure.status)) {
     return before.reopened_session ? NextStep::kGiveUp : NextStep::kReopenSession;
   }
+  if (absl::IsUnavailable(failure.status) && failure.of_primary) {
+    return before.waits_for_primary < kMostPrimaryWaits ? NextStep::kAwaitPrimary
+                                                        : NextStep::kGiveUp;
+  }
   if (absl::IsUnavailable(failure.status) || absl::IsNotFound(failure.status) ||
       absl::IsOutOfRange(failure.status) || absl::IsDataLoss(failure.status)) {
     return before.changed_holder || !failure.other_holder ? NextStep::kGiveUp
@@ -48,6 +55,9 @@ Attempts After(NextStep step, const Failure& failure, Attempts before) {
     case NextStep::kWaitForHolder:
       ++before.waits_for_holder;
       break;
+    case NextStep::kAwaitPrimary:
+      ++before.waits_for_primary;
+      break;
     case NextStep::kAskHolder:
       before.asked_holder = true;
       break;
@@ -64,6 +74,10 @@ Attempts After(NextStep step, const Failure& failure, Attempts before) {
 }
 
 uint64_t HolderWaitNs(const Attempts& before) { return kFirstWaitNs << before.waits_for_holder; }
+
+uint64_t PrimaryWaitNs(const Attempts& before) {
+  return std::min(kFirstPrimaryWaitNs << before.waits_for_primary, kMostPrimaryWaitNs);
+}
 
 uint64_t AttemptLimitNs(uint64_t configured_ns, uint64_t left_ns) {
   return std::min(configured_ns != 0 ? configured_ns : left_ns / 4, left_ns / 2);

@@ -14,11 +14,16 @@
 //     NOT_FOUND (it lost what others may have),
 //     OUT_OF_RANGE (it has not got it yet),
 //     DATA_LOSS (its bytes are not what they were)
+//   UNAVAILABLE, of what changes a chunk        wait until another is primary     16 times, each
+//                                               by a newer table, or a moment     twice as long, up
+//                                                                                 to 1 s: 11 s in all
 //   no answer within the attempt's time         ask another holder as well        once
 //   anything else                               -                                 never
 //
-// "Another holder" is an in-sync holder of the slot by the newest table that the client has; what
-// changes a chunk has none. "Once" is once for all causes that have the same remedy. The holder that
+// "Another holder" is an in-sync holder of the slot by the newest table that the client has. What
+// changes a chunk goes to the primary only: when that is gone, another holder becomes it, which
+// takes about as long as a lease; doing the same again there, or at one that had done it, changes
+// nothing. "Once" is once for all causes that have the same remedy. The holder that
 // did not answer in its time is not given up: the first answer counts, see race.h.
 //
 // Tables may change faster than they can be fetched, while slots move: hence more than once for
@@ -42,6 +47,7 @@ namespace latentd {
 // What a piece of work has been through.
 struct Attempts {
   uint8_t waits_for_holder = 0;
+  uint8_t waits_for_primary = 0;
   uint8_t tables_fetched = 0;
   Epoch fetched{};  // the newest that was asked for
   bool asked_holder = false;
@@ -49,8 +55,8 @@ struct Attempts {
   bool changed_holder = false;
 
   bool any() const {
-    return waits_for_holder > 0 || tables_fetched > 0 || asked_holder || reopened_session ||
-           changed_holder;
+    return waits_for_holder > 0 || waits_for_primary > 0 || tables_fetched > 0 || asked_holder ||
+           reopened_session || changed_holder;
   }
 };
 
@@ -59,12 +65,14 @@ struct Failure {
   Epoch sent_epoch{};         // of the table that the request was placed by
   Epoch holder_epoch{};       // of WRONG_EPOCH
   bool other_holder = false;  // there is another that may be asked, for every chunk of the work
+  bool of_primary = false;    // only the primary will do, whoever that is
 };
 
 enum class NextStep : uint8_t {
   kGiveUp,
   kRefreshTable,   // until it is at least as new as holder_epoch
   kWaitForHolder,  // HolderWaitNs
+  kAwaitPrimary,   // until another node is it, or PrimaryWaitNs
   kAskHolder,      // for the table that it goes by
   kReopenSession,
   kOtherHolder,
@@ -77,6 +85,8 @@ Attempts After(NextStep step, const Failure& failure, Attempts before);
 // How long to wait for a holder that has been waited for so many times: 2 ms, then twice as long
 // each time.
 uint64_t HolderWaitNs(const Attempts& before);
+// The same of a primary: 20 ms, then twice as long each time, up to 1 s.
+uint64_t PrimaryWaitNs(const Attempts& before);
 
 // How long an attempt may take before another holder is asked as well, where there is one and
 // `left_ns` are left of the call's time. `configured_ns` if that is not 0, else a quarter; at most

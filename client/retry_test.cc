@@ -74,6 +74,23 @@ TEST_CASE("a holder that is gone is replaced by another, once") {
   CHECK(DecideRetry(failure, {}) == NextStep::kGiveUp);
 }
 
+TEST_CASE("a primary that is gone is waited for, and no longer than eleven seconds") {
+  const Failure failure = {.status = absl::UnavailableError("connection lost"), .of_primary = true};
+  Attempts attempts;
+  uint64_t waited_ns = 0;
+  while (DecideRetry(failure, attempts) == NextStep::kAwaitPrimary) {
+    waited_ns += PrimaryWaitNs(attempts);
+    attempts = Taken(NextStep::kAwaitPrimary, attempts);
+    REQUIRE(waited_ns < 20'000'000'000);
+  }
+  CHECK(DecideRetry(failure, attempts) == NextStep::kGiveUp);
+  CHECK(waited_ns == 11'260'000'000);
+  CHECK(attempts.any());
+  // Whatever else it says is of the chunk.
+  CHECK(DecideRetry({.status = absl::NotFoundError("no such chunk"), .of_primary = true}, {}) ==
+        NextStep::kGiveUp);
+}
+
 TEST_CASE("what one holder has lost another may have") {
   Failure failure = {.status = absl::NotFoundError("no such chunk"), .other_holder = true};
   CHECK(DecideRetry(failure, {}) == NextStep::kOtherHolder);

@@ -201,7 +201,9 @@ void SimClient::TryAgain(const std::shared_ptr<Operation>& op, const Reply& repl
   const Failure failure{.status = reply.status,
                         .sent_epoch = table_->epoch(),
                         .holder_epoch = reply.epoch,
-                        .other_holder = reads && table_->HoldersOf(slot).size() > 1};
+                        .other_holder = reads && table_->HoldersOf(slot).size() > 1,
+                        .of_primary = !reads};
+  const Attempts before = op->attempts;
   const NextStep step = DecideRetry(failure, op->attempts);
   op->attempts = After(step, failure, op->attempts);
   switch (step) {
@@ -212,6 +214,8 @@ void SimClient::TryAgain(const std::shared_ptr<Operation>& op, const Reply& repl
     case NextStep::kWaitForHolder:
       clock_.After(kHolderWait, [this, op] { Attempt(op); });
       return;
+    case NextStep::kAwaitPrimary:
+      return AwaitPrimary(op, node, clock_.now() + absl::Nanoseconds(PrimaryWaitNs(before)));
     case NextStep::kAskHolder:
       return AskTable(node, [this, op] { Attempt(op); });
     case NextStep::kReopenSession:
@@ -232,6 +236,13 @@ void SimClient::Refresh(const std::shared_ptr<Operation>& op, Epoch epoch) {
   if (table_->epoch() >= epoch) return Attempt(op);
   AskTable(static_cast<int>(random_.Below(world_->nodes())), [] {});
   clock_.After(kRefreshEvery, [this, op, epoch] { Refresh(op, epoch); });
+}
+
+void SimClient::AwaitPrimary(const std::shared_ptr<Operation>& op, int lost, absl::Time until) {
+  if (op->ended) return;
+  const NodeIndex primary = table_->PrimaryOf(op->request.chunk.slot());
+  if (clock_.now() >= until || IndexOf(table_->node(primary).id) != lost) return Attempt(op);
+  clock_.After(kRefreshEvery, [this, op, lost, until] { AwaitPrimary(op, lost, until); });
 }
 
 void SimClient::End(const std::shared_ptr<Operation>& op, const absl::Status& status) {

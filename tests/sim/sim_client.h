@@ -52,6 +52,7 @@ class SimClient {
   void Answered(const std::shared_ptr<Operation>& op, int attempt, int node, const Reply& reply);
   void TryAgain(const std::shared_ptr<Operation>& op, const Reply& reply, int node);
   void Refresh(const std::shared_ptr<Operation>& op, Epoch epoch);
+  void AwaitPrimary(const std::shared_ptr<Operation>& op, int lost, absl::Time until);
   void End(const std::shared_ptr<Operation>& op, const absl::Status& status);
   ReplyDone Guarded(ReplyDone done);
 
