@@ -54,6 +54,8 @@ class Planner {
   void HoldSlowestFirst(PlanState state);
   void TryAll(PlanState state);
   void Improve(PlanState state);
+  bool HoldingAllIsBest() const;
+  bool TryPair(PlanState& state, double slowest_us);
   bool TryPart(PlanState& state, size_t part, double slowest_us);
 
   const PartChoice* Before(const Plan& previous, size_t part) const;
@@ -251,17 +253,67 @@ bool Planner::TryPart(PlanState& state, size_t part, double slowest_us) {
   return true;
 }
 
-// Goes round the parts until no change of a single one is for the better, or there were too many.
+// Moves a part off what makes a layer as long as it is, though that alone is for the worse, and then
+// another off what does so now: the way out where two have to change places.
+bool Planner::TryPair(PlanState& state, double slowest_us) {
+  size_t tries_left = kMaxTriedPlans;
+  const auto is_slowest = [&state](size_t part, double us) {
+    const uint8_t choice = state.choice(part);
+    return us == (choice == kHeld ? state.HeldAttentionUs() : state.HolderUs(choice));
+  };
+  for (size_t i = 0; i < parts(); ++i) {
+    const size_t part = slowest_first_[i];
+    if (MustHold(part) || !is_slowest(part, slowest_us)) continue;
+    const std::span<const uint8_t> replicas = Replicas(part);
+    const uint8_t before = state.choice(part);
+    for (size_t r = 0; r <= replicas.size(); ++r) {
+      const uint8_t choice = r < replicas.size() ? replicas[r] : kHeld;
+      if (choice == before || (choice == kHeld && !state.FitsHeld(part))) continue;
+      state.Assign(part, choice);
+      const double now_slowest_us = state.SlowestUs();
+      for (size_t j = 0; j < parts(); ++j) {
+        const size_t other = slowest_first_[j];
+        if (other == part || !is_slowest(other, now_slowest_us)) continue;
+        if (tries_left-- == 0) return false;
+        if (TryPart(state, other, now_slowest_us)) return true;
+      }
+      state.Assign(part, before);
+    }
+  }
+  return false;
+}
+
+// Whether nothing is routed in the best plan seen, and the quickest round trip there is would make
+// any other plan worse, whatever else it did for nothing.
+bool Planner::HoldingAllIsBest() const {
+  double quickest_us = std::numeric_limits<double>::infinity();
+  for (size_t i = 0; i < parts(); ++i) {
+    if (best_choices_[i] != kHeld) return false;
+    const PlanPart& part = request_.parts[i];
+    for (const uint8_t holder : Replicas(i)) {
+      quickest_us = std::min(quickest_us, prices_.route(holder).RoundTripUs(
+                                              static_cast<double>(part.tokens), part.chunks));
+    }
+  }
+  return CannotWin(0, quickest_us + prices_.merge_us());
+}
+
+// Goes round the parts until no change of a single one, nor of two as above, is for the better, or
+// there were too many.
 void Planner::Improve(PlanState state) {
   for (size_t i = 0; i < parts(); ++i) state.Assign(order_[i], best_choices_[order_[i]]);
   double slowest_us = state.SlowestUs();
   size_t changes_left = 2 * parts();
   size_t tried_since = 0;  // the last change
-  for (size_t i = 0; tried_since < parts() && changes_left > 0; i = (i + 1) % parts()) {
+  for (size_t i = 0; changes_left > 0; i = (i + 1) % parts()) {
+    const bool pair = tried_since == parts();
     ++tried_since;
-    if (!TryPart(state, slowest_first_[i], slowest_us)) continue;
+    if (!(pair ? TryPair(state, slowest_us) : TryPart(state, slowest_first_[i], slowest_us))) {
+      if (pair) return;
+      continue;
+    }
     slowest_us = state.SlowestUs();
-    tried_since = 1;
+    tried_since = pair ? 0 : 1;
     --changes_left;
   }
 }
@@ -342,7 +394,7 @@ absl::Status Planner::Run(const Plan* previous, double keep_margin, Plan& plan) 
     TryAll(start);
   } else {
     HoldSlowestFirst(start);
-    Improve(start);
+    if (!HoldingAllIsBest()) Improve(start);
   }
   Seen chosen = best_;
   Choices choices = best_choices_;

@@ -27,8 +27,8 @@ struct PlannerOptions {
 // parts have a holder in common and no fetch or prefill costs less than merging its part's partials
 // over the horizon (then whatever takes the slowest part away first is best: to gain, a plan must
 // shorten the longest round trip, and for that every longer one has to go). Otherwise the plan is
-// improved until no change of a single part betters it;
-// docs/cost-model.md says how far from the best that was seen to be.
+// improved until no change of a single part betters it, nor of two where the first makes a layer as
+// long as it is; docs/cost-model.md says how far from the best that was seen to be.
 //
 // `previous`: an earlier plan for the same parts (by id; in any order, some may have gone or be
 // new) or null. It is kept as long as it can be carried out and meets a deadline that the new one
