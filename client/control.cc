@@ -25,7 +25,7 @@ class GrpcControlPlane final : public ControlPlane {
         keeper_(options, credentials, &loop_,
                 [this](ControlEvent event) { OnSession(std::move(event)); }),
         follower_(options.endpoints, credentials, &loop_,
-                  [handover](ControlEvent event) { handover->Push(std::move(event)); }) {}
+                  [this](ControlEvent event) { OnTable(std::move(event)); }) {}
 
   ~GrpcControlPlane() override {
     loop_.Post([this] { keeper_.CloseAll(); });
@@ -37,8 +37,10 @@ class GrpcControlPlane final : public ControlPlane {
     first_session_ = session;
     loop_.Post([this, session = std::move(session), endpoint = std::move(endpoint),
                 channel = std::move(channel)]() mutable {
-      follower_.Follow(session.table);
+      const auto table = session.table;
+      follower_.Follow(table);
       keeper_.Adopt(std::move(session), endpoint, std::move(channel));
+      keeper_.Follow(*table);
     });
     loop_.Start();
   }
@@ -73,6 +75,13 @@ class GrpcControlPlane final : public ControlPlane {
         follower_.Offer(table, TableSource::kNewSession);
     }
     handover_->Push(std::move(event));
+  }
+
+  void OnTable(ControlEvent event) {
+    std::shared_ptr<const RoutingTable> table;
+    if (const auto* changed = std::get_if<TableChanged>(&event)) table = changed->table;
+    handover_->Push(std::move(event));
+    if (table != nullptr) keeper_.Follow(*table);
   }
 
   Handover* const handover_;

@@ -8,6 +8,7 @@
 //     open    -- Renew answered in time -----------------> open
 //     open    -- EnsureSession(suspect), Renew answered -> open     (SessionOpened, the same token)
 //     open    -- Renew: not known, or ttl over ----------> none     (SessionLost)
+//     open    -- the table names another generation -----> none     (SessionLost)
 //     open    -- EnsureSession(refused) -----------------> none, then as above
 // At most one call is out for a node at any time.
 #ifndef LATENTD_CLIENT_CONTROL_H_

@@ -78,6 +78,15 @@ void SessionKeeper::Ensure(const NodeId& id, const std::string& control_address,
   }
 }
 
+void SessionKeeper::Follow(const RoutingTable& table) {
+  for (auto& [id, node] : nodes_) {
+    const auto index = table.FindNode(id);
+    if (!node.open || !index) continue;
+    const Generation named = table.node(*index).generation;
+    if (named != Generation{} && named != node.session.generation) Lose(id);
+  }
+}
+
 void SessionKeeper::Open(const NodeId& id) {
   Node& node = nodes_.at(id);
   node.busy = true;
@@ -157,6 +166,10 @@ void SessionKeeper::Renewed(const NodeId& id, const grpc::Status& status,
   --calls_out_;
   Node& node = nodes_.at(id);
   node.busy = false;
+  if (!node.open) {  // lost meanwhile
+    if (node.awaited && !closing_) Open(id);
+    return;
+  }
   if (status.ok()) {
     node.since_renewal = absl::ZeroDuration();
     if (response.ttl_ms() > 0) node.session.ttl = absl::Milliseconds(response.ttl_ms());

@@ -12,6 +12,7 @@
 #include "client/control.h"
 #include "client/grpc_loop.h"
 #include "proto/latentd/v1/session.grpc.pb.h"
+#include "routing/routing_table.h"
 
 namespace latentd {
 
@@ -28,6 +29,9 @@ class SessionKeeper {
              std::shared_ptr<grpc::Channel> channel);
   void Ensure(const NodeId& node, const std::string& control_address, SessionDoubt doubt,
               TokenBits doubted);
+  // Loses the sessions with daemons that `table` tells from its nodes of the same id: their slots
+  // are elsewhere.
+  void Follow(const RoutingTable& table);
   // Starts closing every session.
   void CloseAll();
   // No call is out.

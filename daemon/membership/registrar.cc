@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 
 namespace latentd {
@@ -13,11 +13,11 @@ constexpr absl::Duration kTimeout = absl::Seconds(1);
 constexpr absl::Duration kRetryAfter = absl::Milliseconds(250);
 
 absl::Status IdIsTaken(const v1::NodeRegistration& other) {
-  return absl::FailedPreconditionError(
-      absl::StrCat("node id '", other.node().id(), "' is taken: by the daemon at ",
-                   other.node().control_address(), " since ",
-                   absl::FormatTime(absl::FromUnixMillis(other.started_unix_ms())), ", generation ",
-                   other.node().generation(), "; its lease still lives"));
+  return absl::FailedPreconditionError(absl::StrFormat(
+      "node id '%s' is taken: by the daemon at %s since %s, generation %016x; its lease still "
+      "lives",
+      other.node().id(), other.node().control_address(),
+      absl::FormatTime(absl::FromUnixMillis(other.started_unix_ms())), other.node().generation()));
 }
 
 }  // namespace

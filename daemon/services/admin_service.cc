@@ -139,10 +139,23 @@ grpc::Status AdminService::DescribeNode(v1::StatusResponse* response) {
   response->set_sessions(static_cast<uint32_t>(sessions_->counts().live));
   for (const Lane* lane : lanes_) FillLane(*lane, *response->add_lanes());
   response->set_cuda(facts_->cuda);
-  if (replication_) FillReplication(replication_(), *response->mutable_replication());
+  if (replication_) FillReplication(OwnReplication(), *response->mutable_replication());
   const std::lock_guard<std::mutex> lock(mutex_);
   response->set_metrics_address(metrics_address_);
   return grpc::Status::OK;
+}
+
+ReplicationSnapshot AdminService::OwnReplication() const {
+  ReplicationSnapshot snapshot = replication_();
+  const TablePtr table = membership_->table();
+  const auto self = table == nullptr ? std::nullopt : table->FindNode(facts_->id);
+  if (!self) return snapshot;
+  const Generation named = table->node(*self).generation;
+  if (named != Generation{} && named != facts_->generation) {
+    // The slots of the id are another daemon's, or of a life of this one that is over.
+    snapshot.standing.primary = snapshot.standing.held = snapshot.standing.joining = 0;
+  }
+  return snapshot;
 }
 
 grpc::ServerUnaryReactor* AdminService::Chunks(grpc::CallbackServerContext* context,
@@ -164,7 +177,7 @@ grpc::ServerUnaryReactor* AdminService::Drain(grpc::CallbackServerContext* conte
     const absl::Status drained = lifecycle_->Drain();
     response->set_requests_in_flight(lifecycle_->RequestsInFlight());
     response->set_hands_over(membership_->hands_over());
-    if (replication_) response->set_slots_held(replication_().standing.held);
+    if (replication_) response->set_slots_held(OwnReplication().standing.held);
     return ToGrpc(drained);
   });
 }

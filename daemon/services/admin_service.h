@@ -49,6 +49,8 @@ class AdminService : public v1::Admin::CallbackService {
 
  private:
   grpc::Status DescribeNode(v1::StatusResponse* response);
+  // REQUIRES: replication_.
+  ReplicationSnapshot OwnReplication() const;
   const NodeFacts* const facts_;
   const std::vector<Lane*> lanes_;
   SessionRegistry* const sessions_;

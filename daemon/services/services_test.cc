@@ -44,8 +44,10 @@ class TestMembership : public StaticMembership {
  public:
   using StaticMembership::StaticMembership;
   std::optional<AuthorityStatus> authority() const override { return stands; }
+  TablePtr table() const override { return says == nullptr ? StaticMembership::table() : says; }
 
   std::optional<AuthorityStatus> stands;
+  TablePtr says;  // null: what the list says
 };
 
 // One daemon's control plane without the rest of the daemon.
@@ -104,7 +106,9 @@ struct World {
   SessionService session_service{&facts, {&lane0, &lane1}, &registry, &streams};
   PeerWatch peers{&facts, &membership, {}};
   ClusterService cluster_service{&facts, &membership, &streams, &peers};
-  AdminService admin_service{&facts, {&lane0, &lane1}, &registry, &membership, &lifecycle};
+  ReplicationSnapshot replication{.standing = {.primary = 3, .held = 5, .joining = 2}};
+  AdminService admin_service{&facts,      {&lane0, &lane1}, &registry,
+                             &membership, &lifecycle,       [this] { return replication; }};
 
   std::unique_ptr<ControlServer> server;
   std::shared_ptr<grpc::Channel> channel;
@@ -268,6 +272,35 @@ TEST_CASE("nodes of the table have sessions beyond the limit, others are told to
   CHECK(std::count_if(sessions.begin(), sessions.end(), [](const SessionGrant& session) {
           return session.peer_node == "node-a";
         }) == 1);
+}
+
+TEST_CASE(
+    "a second daemon of an id opens no session, and counts none of the id's slots as its own") {
+  World world;
+  const auto asked = [&] {
+    grpc::ClientContext context;
+    v1::StatusResponse status;
+    REQUIRE(world.admin->Status(&context, {}, &status).ok());
+    return status.replication();
+  };
+  CHECK(asked().slots_held() == 5);
+  const NodeInfo other{.id = "node-a",
+                       .control_address = "elsewhere:7400",
+                       .generation = Generation{0xabc},
+                       .capacity_bytes = 1};
+  world.membership.says = AssignSlots(Epoch{2}, {other}, 1).value();
+  world.streams.Publish(world.membership.says);
+  v1::OpenResponse response;
+  const grpc::Status refused = world.Open(world.GoodRequest(), &response);
+  CHECK(refused.error_code() == grpc::StatusCode::UNAVAILABLE);
+  for (const std::string part :
+       {"\"node-a\"", "elsewhere:7400", "generation 0000000000000abc", "0000000000000037"}) {
+    CHECK(refused.error_message().find(part) != std::string::npos);
+  }
+  CHECK(world.lane0.sessions().empty());
+  CHECK(asked().slots_primary() == 0);
+  CHECK(asked().slots_held() == 0);
+  CHECK(asked().slots_joining() == 0);
 }
 
 TEST_CASE("without a table, sessions and tables are unavailable and the node says who it is") {

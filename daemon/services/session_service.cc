@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "daemon/lane/lane.h"
 #include "daemon/process/log.h"
 #include "daemon/services/grpc_status.h"
@@ -44,6 +45,22 @@ void FillLimits(const std::vector<Lane*>& lanes, v1::Limits& to) {
 bool IsIn(const v1::RoutingTable& table, std::string_view node) {
   return std::any_of(table.nodes().begin(), table.nodes().end(),
                      [&](const v1::Node& known) { return known.id() == node; });
+}
+
+// A second daemon of an id learns from the table that the id is another's. Whoever came to it for
+// the id's slots would never get an answer.
+absl::Status CheckIdIsOurs(const NodeFacts& facts, const v1::RoutingTable& table) {
+  for (const v1::Node& node : table.nodes()) {
+    // 0: the table knows nodes by their ids alone.
+    if (node.id() != facts.id || node.generation() == 0) continue;
+    if (node.generation() == ToInt(facts.generation)) continue;
+    return absl::UnavailableError(absl::StrFormat(
+        "node id \"%s\" is that of the daemon at %s, generation %016x, as of epoch %d; this daemon "
+        "is generation %016x and answers for no slot",
+        facts.id, node.control_address(), node.generation(), table.epoch(),
+        ToInt(facts.generation)));
+  }
+  return absl::OkStatus();
 }
 
 void FillLane(const Lane& lane, v1::Lane& to) {
@@ -100,6 +117,7 @@ grpc::Status SessionService::OpenOrRefuse(const std::string& peer, const v1::Ope
     return ToGrpc(
         absl::UnavailableError(absl::StrCat("node \"", facts_->id, "\" has no routing table yet")));
   }
+  if (const absl::Status ours = CheckIdIsOurs(*facts_, *table); !ours.ok()) return ToGrpc(ours);
   if (!request.peer_node().empty() && !IsIn(*table, request.peer_node())) {
     // Its table may be newer than this node's: it will ask again.
     return ToGrpc(absl::UnavailableError(absl::StrCat("node \"", facts_->id,
