@@ -69,7 +69,7 @@ ClusterNode::ClusterNode(Etcd* etcd, Scheduler* scheduler, ClusterNodeOptions op
   UpdateFence();
 }
 
-ClusterNode::~ClusterNode() { fence_->ServeUntil(absl::UnixEpoch()); }
+ClusterNode::~ClusterNode() { fence_->ServeUntil(absl::UnixEpoch(), FenceReason::kLeft); }
 
 void ClusterNode::Start() {
   keeper_.Start();
@@ -199,18 +199,30 @@ void ClusterNode::TakeAudit(EtcdLease lease, const EtcdListing& listing) {
   callbacks_.on_change();
 }
 
-bool ClusterNode::MayServe() const {
-  if (left_ || acts_under_ == EtcdLease{} || keeper_.lease() != acts_under_ ||
-      audited_lease_ != acts_under_ || known_.epoch() < required_epoch_ || !table_trouble_.ok()) {
-    return false;
+std::optional<FenceReason> ClusterNode::Obstacle() const {
+  if (left_) return FenceReason::kLeft;
+  if (!registrar_.refusal().ok()) return FenceReason::kIdTaken;
+  if (acts_under_ == EtcdLease{} || keeper_.lease() != acts_under_) {
+    return audited_lease_ == EtcdLease{} ? FenceReason::kNotJoined : FenceReason::kLeaseLost;
   }
-  if (known_.table == nullptr) return true;
+  if (!table_trouble_.ok()) return FenceReason::kTableUnread;
+  if (audited_lease_ != acts_under_ || known_.epoch() < required_epoch_) {
+    return FenceReason::kTableBehind;
+  }
+  if (known_.table == nullptr) return std::nullopt;
   const std::optional<NodeIndex> self = known_.table->FindNode(options_.self.id);
-  return !self || known_.table->node(*self).generation == options_.self.generation;
+  const bool other =
+      self.has_value() && known_.table->node(*self).generation != options_.self.generation;
+  return other ? std::optional(FenceReason::kOtherLife) : std::nullopt;
 }
 
 void ClusterNode::UpdateFence() {
-  fence_->ServeUntil(MayServe() ? keeper_.valid_until() : absl::UnixEpoch());
+  const std::optional<FenceReason> obstacle = Obstacle();
+  if (obstacle.has_value()) {
+    fence_->ServeUntil(absl::UnixEpoch(), *obstacle);
+  } else {
+    fence_->ServeUntil(keeper_.valid_until());
+  }
 }
 
 void ClusterNode::SetDraining(bool draining) {

@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,7 @@
 #include "daemon/membership/lease_keeper.h"
 #include "daemon/membership/membership.h"
 #include "daemon/membership/registrar.h"
+#include "daemon/membership/serving_fence.h"
 #include "daemon/membership/table_store.h"
 #include "daemon/membership/timer.h"
 #include "proto/latentd/v1/cluster.pb.h"
@@ -97,7 +99,8 @@ class ClusterNode {
   void ListAnew();
   void Audit();
   void TakeAudit(EtcdLease lease, const EtcdListing& listing);
-  bool MayServe() const;
+  // Why the node may not answer; nothing: it may, while its lease lives.
+  std::optional<FenceReason> Obstacle() const;
   void UpdateFence();
   void Trouble(const absl::Status& status);
 

@@ -43,7 +43,7 @@ bool SameButNumbers(std::string a, std::string b) {
 }  // namespace
 
 EtcdMembership::EtcdMembership(EtcdMembershipOptions options) : options_(std::move(options)) {
-  fence_.ServeUntil(absl::UnixEpoch());
+  fence_.ServeUntil(absl::UnixEpoch(), FenceReason::kNotJoined);
 }
 
 EtcdMembership::~EtcdMembership() { Stop(); }

@@ -55,6 +55,7 @@ class Node {
   const EtcdMembership& etcd() const { return membership_; }
   bool out_of_order() const { return out_of_order_; }
   bool open() const { return !membership_.fence().closed(); }
+  FenceReason reason() const { return membership_.fence().reason(); }
 
   bool HasTableOf(size_t nodes) const {
     const TablePtr table = membership_.table();
@@ -123,6 +124,7 @@ TEST_CASE("nodes find one another, and one that comes later takes its share") {
     b.membership().Stop();
     CHECK(Eventually(kPatience, [&] { return a.HasTableOf(2) && c.HasTableOf(2); }));
     CHECK_FALSE(b.open());
+    CHECK(b.reason() == FenceReason::kLeft);
   }
 }
 
@@ -134,6 +136,7 @@ TEST_CASE("the second node of an id is refused by name, and takes over when the 
     return second.TroubleSays("node id 'a' is taken: by the daemon at a:7001");
   }));
   CHECK_FALSE(second.open());
+  CHECK(second.reason() == FenceReason::kIdTaken);
   CHECK(first->open());
   first.reset();
   CHECK(Eventually(kPatience, [&] {
@@ -182,6 +185,7 @@ TEST_CASE("an etcd that is not there, or does not let the node in, is named; it 
     CHECK(Eventually(kPatience, [&] { return node.TroubleSays("Connection refused"); }));
     CHECK(node.TroubleSays(etcd.endpoints()[0]));
     CHECK_FALSE(node.open());
+    CHECK(node.reason() == FenceReason::kNotJoined);
     CHECK(node.membership().table() == nullptr);
     etcd.Restart(0);
     CHECK(Eventually(kPatience, [&] { return node.open() && node.HasTableOf(1); }));
@@ -226,6 +230,7 @@ TEST_CASE("a table that needs features of a newer version is not followed, and s
     CHECK(Eventually(kPatience, [&] {
       return a.TroubleSays("needs features 0x8000000000000000") && !a.open();
     }));
+    CHECK(a.reason() == FenceReason::kTableUnread);
     CHECK(a.membership().table()->epoch() == epoch);
   }
 }
@@ -238,6 +243,7 @@ TEST_CASE("a cluster goes on when its etcd was away for longer than the leases")
   const Generation generation = a.membership().table()->GenerationOf(Slot{0});
   etcd.Kill(0);
   REQUIRE(Eventually(kPatience, [&] { return !a.open() && !b.open(); }));
+  CHECK(a.reason() == FenceReason::kLeaseLost);
   etcd.Restart(0);
   REQUIRE(Eventually(kPatience, [&] { return a.open() && b.open(); }));
   CHECK(a.membership().table()->GenerationOf(Slot{0}) == generation);
