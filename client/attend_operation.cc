@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "routing/layout_rope.h"
 #include "transport/errors.h"
 #include "transport/wire_build.h"
 
@@ -30,6 +31,19 @@ absl::Status CheckSize(std::string_view what, uint64_t got, uint64_t expected) {
   if (got == expected) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(std::string(what), ": got ", got, " elements, expected ", expected));
+}
+
+absl::Status CheckShifts(std::span<const QueryGroup> groups, const Layout& layout) {
+  for (size_t g = 0; g < groups.size(); ++g) {
+    for (const VisibleChunk& chunk : groups[g].chunks) {
+      if (chunk.position_shift == 0) continue;
+      if (absl::Status s = CheckShift(RopeOf(layout), chunk.position_shift); !s.ok()) {
+        return absl::Status(
+            s.code(), absl::StrCat("group ", g, ", chunk ", ToString(chunk.id), ": ", s.message()));
+      }
+    }
+  }
+  return absl::OkStatus();
 }
 
 // A message that was sent, and its answer when it has come.
@@ -218,19 +232,20 @@ class AttendOperation final : public Operation {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Operation>> MakeAttendOperation(const AttendQuery& query,
-                                                               const Geometry& geometry,
-                                                               uint32_t layers,
+                                                               const Layout& layout,
                                                                AttendCallback done) {
+  const Geometry geometry = layout.geometry();
   if (query.heads == 0 || query.heads > kMaxHeads) {
     return absl::InvalidArgumentError(
         absl::StrCat("heads: got ", query.heads, ", expected 1 to ", kMaxHeads));
   }
   if (!std::isfinite(query.scale))
     return absl::InvalidArgumentError("scale: got a value that is not finite");
-  if (query.layer >= layers) {
+  if (query.layer >= layout.layers) {
     return absl::OutOfRangeError(
-        absl::StrCat("layer: got ", query.layer, ", expected less than ", layers));
+        absl::StrCat("layer: got ", query.layer, ", expected less than ", layout.layers));
   }
+  if (absl::Status s = CheckShifts(query.groups, layout); !s.ok()) return s;
   absl::StatusOr<SplitQuery> split = SplitIntoPieces(query.groups);
   if (!split.ok()) return split.status();
   const uint64_t rows = uint64_t{split->tokens} * query.heads;

@@ -14,17 +14,17 @@
 #include "client/fanout.h"
 #include "client/operation.h"
 #include "client/query.h"
-#include "kernels/mla.h"
+#include "routing/layout.h"
 
 namespace latentd {
 
 using AttendCallback = std::function<void(absl::StatusOr<AttendAnswer>)>;
 
 // INVALID_ARGUMENT naming what is wrong with the query: heads, groups, scale, or the size of a
-// buffer.
+// buffer; OUT_OF_RANGE: the layer, or a shift beyond the model's positions; FAILED_PRECONDITION: a
+// shift and a layout without rope.
 absl::StatusOr<std::unique_ptr<Operation>> MakeAttendOperation(const AttendQuery& query,
-                                                               const Geometry& geometry,
-                                                               uint32_t layers,
+                                                               const Layout& layout,
                                                                AttendCallback done);
 
 }  // namespace latentd

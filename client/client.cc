@@ -84,8 +84,7 @@ class UcxClient final : public Client {
     return Start(MakeSeal(chunk, tokens, checksum, done), timeout, done);
   }
   CallId StartAttend(const AttendQuery& query, absl::Duration timeout, AttendDone done) override {
-    return Start(MakeAttendOperation(query, layout_.geometry(), layout_.layers, done), timeout,
-                 done);
+    return Start(MakeAttendOperation(query, layout_, done), timeout, done);
   }
   CallId StartFetch(const ChunkRange& range, std::span<std::byte> records, absl::Duration timeout,
                     Done done) override {

@@ -87,6 +87,30 @@ TEST_CASE("arguments that cannot be right are refused before anything is sent") 
   CHECK(absl::IsInvalidArgument(client->Release({}, kLong)));
 }
 
+TEST_CASE("a chunk used elsewhere than where it was made says so to its holder, within the model") {
+  FakeDaemon daemon;
+  std::vector<int32_t> shifts;
+  daemon.SetScript([&](const ParsedRequest& request) {
+    for (const auto& group : std::get<AttendRequest>(request.body).groups) {
+      shifts.push_back(group.position_shift);
+    }
+    return AnswerAttendWith(2)(request);
+  });
+  const auto client = ConnectTo(daemon);
+  Query query({kFirst, {.hi = 2, .lo = 5}});
+  query.chunks[1].position_shift = -12;
+  const auto answer = client->Attend(query.args(), kLong);
+  INFO(answer.status().ToString());
+  REQUIRE(answer.ok());
+  CHECK(shifts == std::vector<int32_t>{-12, 0});
+  CHECK(query.out_value() == 2);
+  CHECK(query.lse[0] == Approx(std::log(2.0)));
+
+  query.chunks[1].position_shift = 1 << 24;
+  CHECK(absl::IsOutOfRange(client->Attend(query.args(), kLong).status()));
+  CHECK(shifts.size() == 2);
+}
+
 TEST_CASE("requests wait their turn instead of being refused") {
   FakeDaemon daemon({.inflight_requests = 2});
   daemon.SetScript(AnswerAttendWith(1));

@@ -28,7 +28,8 @@ Piece CutTokens(const Piece& piece, uint32_t first, uint32_t tokens) {
 }
 
 bool SameRun(const Piece& a, const Piece& b) {
-  return a.first_token == b.first_token && a.tokens == b.tokens && a.causal == b.causal;
+  return a.first_token == b.first_token && a.tokens == b.tokens && a.causal == b.causal &&
+         a.position_shift == b.position_shift;
 }
 
 uint64_t Work(const Piece& piece) { return uint64_t{piece.tokens} * piece.visible_tokens; }
@@ -50,7 +51,7 @@ void Append(const Piece& piece, AttendMessage& message) {
                               .first_chunk = static_cast<uint32_t>(message.chunks.size()),
                               .chunks = 0,
                               .causal = piece.causal ? 1u : 0u,
-                              .reserved = 0});
+                              .position_shift = piece.position_shift});
     message.tokens += piece.tokens;
   }
   message.work += Work(piece);
@@ -100,12 +101,18 @@ absl::StatusOr<SplitQuery> SplitIntoPieces(std::span<const QueryGroup> groups) {
     if (after > kMost || tokens + group.tokens > kMost) {
       return absl::InvalidArgumentError(absl::StrCat("group ", g, ": too many tokens"));
     }
+    const size_t first_piece = split.pieces.size();
     for (const VisibleChunk& chunk : group.chunks) {
       after -= chunk.visible_tokens;
       if (chunk.visible_tokens == 0) continue;
       split.pieces.push_back({static_cast<uint32_t>(tokens), group.tokens, group.causal, chunk.id,
-                              chunk.visible_tokens, static_cast<uint32_t>(after)});
+                              chunk.visible_tokens, static_cast<uint32_t>(after),
+                              chunk.position_shift});
     }
+    // Side by side, those of one shift share their rows.
+    std::stable_sort(
+        split.pieces.begin() + static_cast<ptrdiff_t>(first_piece), split.pieces.end(),
+        [](const Piece& a, const Piece& b) { return a.position_shift < b.position_shift; });
     tokens += group.tokens;
   }
   split.tokens = static_cast<uint32_t>(tokens);

@@ -34,11 +34,12 @@ struct Piece {
   ChunkId chunk;
   uint32_t visible_tokens = 0;
   uint32_t tokens_after = 0;
+  int32_t position_shift = 0;
 };
 
 struct SplitQuery {
-  std::vector<Piece>
-      pieces;           // by group, then in the order of the sequence; none with nothing visible
+  // By group, then by shift, then in the order of the sequence; none with nothing visible.
+  std::vector<Piece> pieces;
   uint32_t tokens = 0;  // of the query
 };
 

@@ -242,6 +242,34 @@ TEST_CASE("any split over holders and messages, merged, is attention over the wh
   }
 }
 
+TEST_CASE("chunks of one shift share a group, and every other shift is a group of the same rows") {
+  const std::vector<VisibleChunk> chunks = {
+      {{1, 1}, 10}, {{2, 2}, 20, -7}, {{3, 3}, 5}, {{4, 4}, 6, -7}, {{5, 5}, 4, 300}};
+  const std::vector<QueryGroup> groups = {{.tokens = 3, .causal = true, .chunks = chunks},
+                                          {.tokens = 2, .chunks = {chunks.data(), 1}}};
+  const auto split = SplitIntoPieces(groups);
+  REQUIRE(split.ok());
+  const std::vector<AttendMessage> messages = PackMessages(split->pieces, {});
+  REQUIRE(messages.size() == 1);
+  const AttendMessage& message = messages[0];
+  CHECK(message.tokens == 3 * 3 + 2);
+  REQUIRE(message.groups.size() == 4);
+  const std::vector<int32_t> shifts = {-7, 0, 300, 0};
+  const std::vector<uint32_t> counts = {2, 2, 1, 1}, firsts = {0, 0, 0, 3};
+  for (size_t g = 0; g < 4; ++g) {
+    CAPTURE(g);
+    CHECK(message.groups[g].position_shift == shifts[g]);
+    CHECK(message.groups[g].chunks == counts[g]);
+    CHECK(message.runs[g].first_token == firsts[g]);
+  }
+  // Where a chunk stands in the sequence is as it was given.
+  CHECK(message.chunks[0].chunk_hi == 2);
+  CHECK(message.chunks[0].tokens_after == 15);
+  CHECK(message.chunks[1].chunk_hi == 4);
+  CHECK(message.chunks[1].tokens_after == 4);
+  CHECK(message.chunks[2].tokens_after == 35);
+}
+
 TEST_CASE("a message that failed is replaced by others over its own pieces") {
   std::mt19937 random(1234);
   World world(random);

@@ -29,6 +29,10 @@ struct ChunkRange {
 struct VisibleChunk {
   ChunkId id;
   uint32_t visible_tokens = 0;
+  // How many positions after the one that it was made for the chunk is used here: nothing is copied,
+  // the holder turns the rows instead. Exact only if what came before the chunk is the same
+  // (docs/re-adaptation.md). Each shift of a group costs its rows once more.
+  int32_t position_shift = 0;
 };
 
 // Consecutive query tokens that attend the same chunks, given in the order of the sequence. In a

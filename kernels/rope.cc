@@ -74,25 +74,33 @@ std::vector<float> Frequencies(const RopeSpec& spec) {
   return frequencies;
 }
 
-int64_t Positions(const RopeSpec& spec) {
+absl::Status CheckWithin(int64_t positions, int64_t shift) {
+  if (-positions < shift && shift < positions) return absl::OkStatus();
+  return absl::OutOfRangeError(
+      absl::StrCat("position shift ", shift, ": the model has ", positions, " positions"));
+}
+
+}  // namespace
+
+int64_t PositionsOf(const RopeSpec& spec) {
   if (spec.yarn_factor == 1) return kMaxPositions;
   const double stretched = spec.original_context * spec.yarn_factor;
   return stretched < static_cast<double>(kMaxPositions) ? static_cast<int64_t>(stretched)
                                                         : kMaxPositions;
 }
 
-}  // namespace
+absl::Status CheckShift(const RopeSpec& spec, int64_t shift) {
+  if (absl::Status s = CheckSpec(spec); !s.ok()) return s;
+  return CheckWithin(PositionsOf(spec), shift);
+}
 
 absl::StatusOr<Rope> Rope::Make(const RopeSpec& spec) {
   if (absl::Status s = CheckSpec(spec); !s.ok()) return s;
-  return Rope(spec, Frequencies(spec), Positions(spec));
+  return Rope(spec, Frequencies(spec), PositionsOf(spec));
 }
 
 absl::StatusOr<Rotation> Rope::RotationBy(int64_t shift) const {
-  if (shift <= -positions_ || shift >= positions_) {
-    return absl::OutOfRangeError(
-        absl::StrCat("position shift ", shift, ": the model has ", positions_, " positions"));
-  }
+  if (absl::Status s = CheckWithin(positions_, shift); !s.ok()) return s;
   if (shift == 0) return Rotation();
   std::vector<float> cosines(frequencies_.size());
   std::vector<float> sines(frequencies_.size());

@@ -36,9 +36,17 @@ struct RopeSpec {
 // From here on fp32, in which models count, no longer tells neighbouring positions apart.
 inline constexpr int64_t kMaxPositions = int64_t{1} << 24;
 
+// How many positions the model has: the context that YaRN stretches to, else kMaxPositions.
+int64_t PositionsOf(const RopeSpec& spec);
+
+// Whether rows can be shifted so far. FAILED_PRECONDITION: the model has no rope values.
+// INVALID_ARGUMENT names a parameter that makes no rotation. OUT_OF_RANGE: beyond the positions that
+// the model has, in either direction.
+absl::Status CheckShift(const RopeSpec& spec, int64_t shift);
+
 class Rope {
  public:
-  // INVALID_ARGUMENT names the parameter. FAILED_PRECONDITION: width 0.
+  // Errors are those of CheckShift.
   static absl::StatusOr<Rope> Make(const RopeSpec& spec);
 
   // Radians a position, of each pair [width / 2]: DeepSeek's formulas, each step rounded to fp32 as
@@ -46,11 +54,8 @@ class Rope {
   // library's pow.
   std::span<const float> frequencies() const { return frequencies_; }
 
-  // How many positions the model has: the context that YaRN stretches to, else kMaxPositions.
-  int64_t positions() const { return positions_; }
-
   // Angles in fp64, so that the fp32 cosines and sines are right to their last bit at any shift.
-  // OUT_OF_RANGE beyond the positions that the model has.
+  // OUT_OF_RANGE as CheckShift has it.
   absl::StatusOr<Rotation> RotationBy(int64_t shift) const;
 
  private:

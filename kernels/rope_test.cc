@@ -26,7 +26,7 @@ TEST_CASE("without YaRN frequencies are the powers of theta") {
     const double expected = std::pow(1e6, -static_cast<double>(i) / 32);
     CHECK(rope.frequencies()[i] == Approx(expected).epsilon(3e-7));
   }
-  CHECK(rope.positions() == kMaxPositions);
+  CHECK(PositionsOf(kGlm5) == kMaxPositions);
 }
 
 TEST_CASE("YaRN leaves fast pairs, slows slow ones down by its factor, and blends between") {
@@ -38,22 +38,23 @@ TEST_CASE("YaRN leaves fast pairs, slows slow ones down by its factor, and blend
     CAPTURE(i);
     CHECK(rope.frequencies()[i] == Approx(plain * (1 - slow) + plain / 40 * slow).epsilon(5e-7));
   }
-  CHECK(rope.positions() == 163840);
+  CHECK(PositionsOf(kDeepSeekV3) == 163840);
 }
 
 TEST_CASE("a ramp between equal betas is one pair wide") {
   // Kimi-K2: 64 ln(4096 / 2 pi) / (2 ln 5e4) = 19.16.
-  const Rope rope = MakeRope({.width = 64,
-                              .theta = 50000,
-                              .yarn_factor = 32,
-                              .original_context = 4096,
-                              .yarn_beta_fast = 1,
-                              .yarn_beta_slow = 1});
+  constexpr RopeSpec kKimiK2{.width = 64,
+                             .theta = 50000,
+                             .yarn_factor = 32,
+                             .original_context = 4096,
+                             .yarn_beta_fast = 1,
+                             .yarn_beta_slow = 1};
+  const Rope rope = MakeRope(kKimiK2);
   for (size_t i = 0; i < 32; ++i) {
     const double plain = std::pow(5e4, -static_cast<double>(i) / 32);
     CHECK(rope.frequencies()[i] == Approx(i <= 19 ? plain : plain / 32).epsilon(5e-7));
   }
-  CHECK(rope.positions() == 131072);
+  CHECK(PositionsOf(kKimiK2) == 131072);
 }
 
 TEST_CASE("angles are right to the last bits of fp32 at any shift") {
@@ -80,6 +81,7 @@ TEST_CASE("a shift beyond the model's positions is refused") {
     const auto rotation = rope.RotationBy(shift);
     INFO(rotation.status().ToString());
     CHECK(rotation.status().code() == absl::StatusCode::kOutOfRange);
+    CHECK(CheckShift(kDeepSeekV3, shift).code() == absl::StatusCode::kOutOfRange);
   }
 }
 
@@ -89,8 +91,11 @@ TEST_CASE("parameters that make no rotation are refused by name") {
     const absl::Status status = Rope::Make(spec).status();
     INFO(status.ToString());
     CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+    CHECK(CheckShift(spec, 1).code() == absl::StatusCode::kInvalidArgument);
     CHECK(std::string(status.message()).find(name) != std::string::npos);
   };
+  CHECK(CheckShift(kDeepSeekV3, -163839).ok());
+  CHECK(CheckShift({.width = 0}, 1).code() == absl::StatusCode::kFailedPrecondition);
   CHECK(Rope::Make({.width = 0}).status().code() == absl::StatusCode::kFailedPrecondition);
   refused({.width = 3}, "width");
   refused({.theta = 0.5}, "theta");

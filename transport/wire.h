@@ -53,6 +53,9 @@ enum RequestFlags : uint16_t {
   kReplica =
       1 << 3,  // PUBLISH, SEAL, DROP: from the slot's primary to a node that holds or joins it,
                // as `placed` says
+  // ATTEND: groups' position_shift is there. A holder that does not know of it must not take it for
+  // none.
+  kShifted = 1 << 5,
 };
 
 struct RequestHeader {
@@ -174,7 +177,11 @@ struct GroupEntry {
   uint32_t first_chunk;
   uint32_t chunks;
   uint32_t causal;  // 0 or 1
-  uint32_t reserved;
+  // With kShifted, otherwise 0: the group's chunks are used so many positions after the one that
+  // they were made for. The rows' rope parts are turned back by it before they attend
+  // (docs/re-adaptation.md). Chunks of one query at several shifts are several groups, each with
+  // the query tokens' rows.
+  int32_t position_shift;
 };
 static_assert(sizeof(GroupEntry) == 24);
 

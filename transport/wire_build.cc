@@ -78,8 +78,12 @@ void BuildAttend(const wire::RequestHeader& header, wire::AttendBody body,
                  MessageBytes* out) {
   body.groups = static_cast<uint32_t>(groups.size());
   body.chunks = static_cast<uint32_t>(chunks.size());
-  Builder builder(Opcode::kAttend, header, sizeof(body) + groups.size_bytes() + chunks.size_bytes(),
-                  out);
+  wire::RequestHeader flagged = header;
+  for (const wire::GroupEntry& group : groups) {
+    if (group.position_shift != 0) flagged.flags |= wire::kShifted;
+  }
+  Builder builder(Opcode::kAttend, flagged,
+                  sizeof(body) + groups.size_bytes() + chunks.size_bytes(), out);
   builder.Append(body);
   builder.AppendArray(groups);
   builder.AppendArray(chunks);

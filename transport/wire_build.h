@@ -28,7 +28,7 @@ void BuildHello(const wire::RequestHeader& header, MessageBytes* out);
 void BuildPublish(const wire::RequestHeader& header, const wire::RangeBody& range,
                   MessageBytes* out);
 void BuildSeal(const wire::RequestHeader& header, const wire::SealBody& seal, MessageBytes* out);
-// `body.groups` and `body.chunks` are set from the spans.
+// `body.groups` and `body.chunks` are set from the spans, kShifted if a group is shifted.
 void BuildAttend(const wire::RequestHeader& header, wire::AttendBody body,
                  std::span<const wire::GroupEntry> groups, std::span<const wire::ChunkEntry> chunks,
                  MessageBytes* out);

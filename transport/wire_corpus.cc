@@ -140,6 +140,11 @@ void AddRequests(Corpus* corpus) {
     header.flags = wire::kOutFp32 | wire::kBestEffort;
     BuildAttend(header, kAttend, kGroups, kChunks, out);
   });
+  add("attend-shifted", kRowsBytes, [](MessageBytes* out) {
+    wire::GroupEntry groups[2] = {kGroups[0], kGroups[1]};
+    groups[1].position_shift = -4096;
+    BuildAttend(Request(kRowsBytes), kAttend, groups, kChunks, out);
+  });
   add("attend-nothing", 1152, [](MessageBytes* out) {
     const wire::GroupEntry group = {.tokens = 1};
     BuildAttend(Request(1152), {.scale = 1, .heads = 1, .tokens = 1}, {&group, 1}, {}, out);
@@ -266,6 +271,8 @@ void AddBadRequests(Corpus* corpus) {
   corpus->AddBadField("attend", "group-chunk", kGroup + offsetof(G, first_chunk), uint32_t{2});
   corpus->AddBadField("attend", "group-chunk-overflow", kGroup + offsetof(G, first_chunk),
                       uint32_t{0xffffffff});
+  corpus->AddBadField("attend", "group-shift", kGroup + offsetof(G, position_shift), int32_t{-1});
+  corpus->AddBadField("attend-shifted", "unflagged", offsetof(H, flags), uint16_t{0});
   corpus->AddBadField("attend", "group-causal", kGroup + offsetof(G, causal), uint32_t{2});
 
   using R = wire::RangeBody;

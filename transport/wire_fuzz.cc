@@ -72,6 +72,7 @@ void CheckAttend(const AttendRequest& attend, uint64_t payload_bytes, const Wire
     next += group.tokens;
     Must(uint64_t{group.first_chunk} + group.chunks <= attend.chunks.size(),
          "chunk ranges are in bounds");
+    Must(attend.shifted || group.position_shift == 0, "no shift goes unflagged");
   }
   Must(next == attend.attend.tokens, "groups cover the tokens");
   Must(attend.attend.layer < limits.layers, "the layer is one of the layout's");

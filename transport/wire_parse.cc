@@ -22,7 +22,7 @@ constexpr uint32_t kSlots = 65536;  // a slot is the top 16 bits of a chunk id
 uint16_t KnownFlags(Opcode opcode) {
   switch (opcode) {
     case Opcode::kAttend:
-      return wire::kOutFp32 | wire::kBestEffort;
+      return wire::kOutFp32 | wire::kBestEffort | wire::kShifted;
     case Opcode::kPublish:
       return wire::kPayloadChecksum | wire::kReplica;
     case Opcode::kSeal:
@@ -88,6 +88,7 @@ absl::Status ParseAttend(WireReader& meta, const wire::RequestHeader& header,
                          const WireLimits& limits, AttendRequest* out) {
   out->out_fp32 = (header.flags & wire::kOutFp32) != 0;
   out->best_effort = (header.flags & wire::kBestEffort) != 0;
+  out->shifted = (header.flags & wire::kShifted) != 0;
   wire::AttendBody& body = out->attend;
   if (auto s = meta.Read("attend body", &body); !s.ok()) return s;
   if (!std::isfinite(body.scale)) {
@@ -132,6 +133,11 @@ absl::Status ParseAttend(WireReader& meta, const wire::RequestHeader& header,
                       absl::StrCat("at most attend.chunks = ", body.chunks));
     }
     if (group.causal > 1) return Mismatch(field("causal"), group.causal, "0 or 1");
+    if (group.position_shift != 0 && !out->shifted) {
+      return absl::InvalidArgumentError(absl::StrCat(field("position_shift"), ": got ",
+                                                     group.position_shift,
+                                                     ", expected 0 without the flag for shifts"));
+    }
   }
   if (next_token != body.tokens) {
     return Mismatch("attend.groups: tokens covered", next_token,

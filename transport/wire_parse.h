@@ -53,6 +53,7 @@ struct AttendRequest {
 
   bool out_fp32 = false;
   bool best_effort = false;
+  bool shifted = false;  // groups may have a position_shift
 };
 struct FetchRequest {
   wire::RangeBody range;

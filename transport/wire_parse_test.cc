@@ -67,6 +67,23 @@ TEST_CASE("an ATTEND comes out as it was built") {
   CHECK(attend.chunks[2].visible_tokens == 7);
 }
 
+TEST_CASE("a group's shift needs its flag, which a peer that knows no shifts refuses") {
+  const auto shifted = ParseNamed("attend-shifted");
+  REQUIRE(shifted.ok());
+  CHECK((shifted->header.flags & wire::kShifted) != 0);
+  const auto& attend = std::get<AttendRequest>(shifted->body);
+  CHECK(attend.groups[0].position_shift == 0);
+  CHECK(attend.groups[1].position_shift == -4096);
+  CHECK(ErrorOf("attend-group-shift") ==
+        "attend.groups[0].position_shift: got -1, expected 0 without the flag for shifts");
+  const auto plain = ParseNamed("attend");
+  REQUIRE(plain.ok());
+  CHECK((plain->header.flags & wire::kShifted) == 0);
+  for (const wire::GroupEntry& group : std::get<AttendRequest>(plain->body).groups) {
+    CHECK(group.position_shift == 0);
+  }
+}
+
 TEST_CASE("a longer header of a newer peer is read up to what is known") {
   const auto request = ParseNamed("attend-longer-header");
   REQUIRE(request.ok());

@@ -11,6 +11,7 @@
 #include "daemon/lane/make_lane.h"
 #include "daemon/lane/steady_time.h"
 #include "daemon/process/log.h"
+#include "routing/layout_rope.h"
 
 namespace latentd {
 namespace {
@@ -119,6 +120,7 @@ LaneImpl::LaneImpl(LaneOptions options, Parts parts)
       address_(parts.worker->address()),
       backend_(parts.engine->DescribeBackend()),
       wire_limits_(LimitsOf(options_)),
+      rope_(Rope::Make(RopeOf(options_.layout))),
       context_(std::move(parts.context)),
       mailbox_(std::move(parts.mailbox)),
       store_(std::move(parts.store)),

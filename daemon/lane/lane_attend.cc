@@ -7,6 +7,7 @@
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
 #include "kernels/records.h"
+#include "kernels/rotate.h"
 #include "kernels/validate.h"
 #include "transport/errors.h"
 #include "transport/wire_sizes.h"
@@ -50,6 +51,7 @@ absl::Status LaneImpl::PrepareAttend(LaneRequest& request, Problem& problem) {
   if (absl::Status s = ResolveChunks(request); !s.ok()) return s;
   if (absl::Status s = PlaceRows(request); !s.ok()) return s;
   if (absl::Status s = CheckRows(request); !s.ok()) return s;
+  if (absl::Status s = TurnRows(request); !s.ok()) return s;
   const wire::AttendBody& body = attend.attend;
   const OutFormat format = attend.out_fp32 ? OutFormat::kFp32 : OutFormat::kBf16;
   const Geometry geometry = options_.layout.geometry();
@@ -74,11 +76,12 @@ absl::Status LaneImpl::PrepareAttend(LaneRequest& request, Problem& problem) {
 }
 
 // Rows are read where they arrived, as 16-bit values: a transport that does not align them, or that
-// keeps them where the device cannot read, costs a copy.
+// keeps them where the device cannot read, costs a copy; so do rows that are to be turned.
 absl::Status LaneImpl::PlaceRows(LaneRequest& request) {
   const bool aligned = reinterpret_cast<uintptr_t>(request.payload.data()) % alignof(Bf16) == 0;
   const bool in_buffer = request.payload.data() == request.received.data();
-  if (aligned && (in_buffer || !rows_in_buffers_)) return absl::OkStatus();
+  const bool read_only = !rows_in_buffers_ && !std::get<AttendRequest>(request.parsed.body).shifted;
+  if (aligned && (in_buffer || read_only)) return absl::OkStatus();
   request.received = buffers_.Take(request.payload.size());
   if (request.received.empty()) {
     return absl::ResourceExhaustedError("no memory for the rows");
@@ -97,6 +100,32 @@ absl::Status LaneImpl::CheckRows(const LaneRequest& request) const {
   return absl::InvalidArgumentError(absl::StrCat("the row of token ", *bad / body.heads, ", head ",
                                                  *bad % body.heads,
                                                  " has a value that is not finite"));
+}
+
+// A group of chunks that are used elsewhere than where they were made: its rows are turned back by
+// the difference, in the lane's own buffer, and from there on are rows like any others, that share
+// passes over records with whoever attends them.
+absl::Status LaneImpl::TurnRows(LaneRequest& request) const {
+  const auto& attend = std::get<AttendRequest>(request.parsed.body);
+  if (!attend.shifted) return absl::OkStatus();
+  const Geometry geometry = options_.layout.geometry();
+  auto* rows = reinterpret_cast<Bf16*>(request.received.data());
+  int32_t shift = 0;
+  Rotation back;
+  for (const wire::GroupEntry& group : attend.groups) {
+    if (group.position_shift == 0) continue;
+    if (group.position_shift != shift) {
+      if (!rope_.ok()) return rope_.status();
+      auto rotation = rope_->RotationBy(-int64_t{group.position_shift});
+      if (!rotation.ok()) return rotation.status();
+      back = *std::move(rotation);
+      shift = group.position_shift;
+    }
+    const uint64_t first_row = uint64_t{group.first_token} * attend.attend.heads;
+    Bf16* turned = rows + first_row * geometry.row_width();
+    RotateRows(geometry, back, turned, uint64_t{group.tokens} * attend.attend.heads, turned);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status LaneImpl::ResolveChunks(LaneRequest& request) {

@@ -40,6 +40,7 @@
 #include "daemon/lane/replica_sink.h"
 #include "daemon/lane/slot_ownership.h"
 #include "daemon/store/latent_store.h"
+#include "kernels/rope.h"
 #include "transport/payload_pool.h"
 #include "transport/wire_build.h"
 #include "transport/wire_parse.h"
@@ -155,6 +156,7 @@ class LaneImpl : public Lane {
   absl::Status CheckFence() const;
   absl::Status CheckTable(const ParsedRequest& request) const;
   absl::Status CheckSlots(const ParsedRequest& request) const;
+  absl::Status CheckShifts(const ParsedRequest& request) const;
   absl::Status CheckSize(const ParsedRequest& request) const;
   void Accept(const SessionPtr& session, ParsedRequest parsed, IncomingMessage message,
               absl::Time now);
@@ -167,6 +169,7 @@ class LaneImpl : public Lane {
   absl::Status ResolveChunks(LaneRequest& request);
   absl::Status PlaceRows(LaneRequest& request);
   absl::Status CheckRows(const LaneRequest& request) const;
+  absl::Status TurnRows(LaneRequest& request) const;
   void OnComputed(const EngineDone& done, absl::Time now);
   void Unpin(LaneRequest& request);
 
@@ -232,6 +235,7 @@ class LaneImpl : public Lane {
   const std::string address_;
   const std::string backend_;
   const WireLimits wire_limits_;
+  const absl::StatusOr<Rope> rope_;
   LaneStats stats_;
 
   const std::shared_ptr<Context> context_;

@@ -53,6 +53,40 @@ TEST_CASE(
   CHECK(with(0).code() == Code::kOk);
 }
 
+TEST_CASE("a shift that the layout's rope cannot make is refused") {
+  const auto shifted = [](TestClient& client, int32_t shift) {
+    client.Fill(1, 10);
+    Query query = OverChunk(1, 10);
+    query.groups = {{.tokens = 1, .chunks = 1, .position_shift = shift}};
+    return client.Attend(query);
+  };
+  {
+    LaneOptions options = TestOptions();
+    options.layout.rope.yarn_factor = 40;
+    options.layout.rope.original_context = 4096;
+    LaneWorld world(options);
+    TestClient client(world);
+    CHECK(shifted(client, 163839).code() == Code::kOk);
+    CHECK(shifted(client, -163839).code() == Code::kOk);
+    for (const int32_t shift : {163840, -163840, INT32_MAX, INT32_MIN}) {
+      const TestReply reply = shifted(client, shift);
+      CHECK(reply.code() == Code::kOutOfRange);
+      CHECK(Mentions(reply, "layout tiny: position shift " + std::to_string(shift) +
+                                ": the model has 163840 positions"));
+    }
+  }
+  {
+    LaneOptions options = TestOptions();
+    options.layout.rope_width = 0;
+    LaneWorld world(options);
+    TestClient client(world);
+    CHECK(shifted(client, 0).code() == Code::kOk);
+    const TestReply reply = shifted(client, 1);
+    CHECK(reply.code() == Code::kFailedPrecondition);
+    CHECK(Mentions(reply, "layout tiny: the layout has no rope values"));
+  }
+}
+
 TEST_CASE("another layout is refused") {
   LaneWorld world;
   TestClient client(world);

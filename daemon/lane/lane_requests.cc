@@ -9,6 +9,7 @@
 #include "daemon/lane/steady_time.h"
 #include "daemon/membership/serving_fence.h"
 #include "daemon/process/log.h"
+#include "routing/layout_rope.h"
 #include "transport/errors.h"
 
 namespace latentd {
@@ -84,6 +85,7 @@ absl::Status LaneImpl::Check(const ParsedRequest& request) const {
     if (absl::Status s = CheckTable(request); !s.ok()) return s;
     if (absl::Status s = CheckSlots(request); !s.ok()) return s;
   }
+  if (absl::Status s = CheckShifts(request); !s.ok()) return s;
   return CheckSize(request);
 }
 
@@ -183,6 +185,22 @@ absl::Status LaneImpl::CheckSlots(const ParsedRequest& request) const {
   if (const auto* stat = std::get_if<StatRequest>(&request.body)) return check_reads(stat->ids);
   if (const auto* list = std::get_if<ListRequest>(&request.body)) {
     return slots_->CheckList(static_cast<Slot>(list->list.slot), Epoch{list->list.placed});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LaneImpl::CheckShifts(const ParsedRequest& request) const {
+  const auto* attend = std::get_if<AttendRequest>(&request.body);
+  if (attend == nullptr || !attend->shifted) return absl::OkStatus();
+  const RopeSpec rope = RopeOf(options_.layout);
+  for (const wire::GroupEntry& group : attend->groups) {
+    if (group.position_shift == 0) continue;
+    const absl::Status s = CheckShift(rope, group.position_shift);
+    if (s.ok()) continue;
+    const std::string text = absl::StrCat("layout ", options_.layout.model, ": ", s.message());
+    if (absl::IsOutOfRange(s)) return absl::OutOfRangeError(text);
+    // Whatever else is wrong is wrong with the layout.
+    return absl::FailedPreconditionError(text);
   }
   return absl::OkStatus();
 }

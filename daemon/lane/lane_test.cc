@@ -11,6 +11,8 @@
 #include "daemon/lane/lane_test_client.h"
 #include "daemon/lane/steady_time.h"
 #include "kernels/reference/reference.h"
+#include "kernels/rotate.h"
+#include "routing/layout_rope.h"
 
 namespace latentd {
 namespace {
@@ -125,6 +127,77 @@ TEST_CASE("a query over several chunks gets one partial a row") {
   const Records records(client.layout(), 100);
   const TestClient::Query query = {.chunks = {TestClient::Entry(1, 100), TestClient::Entry(2, 30)}};
   CheckEqual(client.Attend(query), Reference(client, query, records));
+}
+
+// The query's rows with those of each group turned back by its shift.
+std::vector<uint16_t> TurnedBack(const TestClient& client, const TestClient::Query& query) {
+  const Geometry geometry = client.layout().geometry();
+  const Rope rope = ValueOrDie(Rope::Make(RopeOf(client.layout())));
+  auto rows = client.Rows(query);
+  for (const wire::GroupEntry& group : query.groups) {
+    Bf16* turned = reinterpret_cast<Bf16*>(rows.data()) +
+                   uint64_t{group.first_token} * query.heads * geometry.row_width();
+    RotateRows(geometry, ValueOrDie(rope.RotationBy(-int64_t{group.position_shift})), turned,
+               uint64_t{group.tokens} * query.heads, turned);
+  }
+  return rows;
+}
+
+LaneOptions WideRopeOptions(bool interleaved) {
+  LaneOptions options = TestOptions();
+  options.layout.rope_width = 24;
+  options.layout.rope = {
+      .theta = 1000, .yarn_factor = 8, .original_context = 4096, .interleaved = interleaved};
+  options.cache_bytes = 64 * options.layout.page_bytes();
+  return options;
+}
+
+TEST_CASE(
+    "a chunk used elsewhere than where it was made is attended by rows that are turned back") {
+  LaneWorld world(WideRopeOptions(GENERATE(true, false)));
+  TestClient client(world), other(world);
+  client.Fill(1, 150);
+  const Records records(client.layout(), 150);
+  // By rows that came with the message, and by rows that came on their own.
+  const uint32_t tokens = GENERATE(3u, 600u);
+  TestClient::Query query = {.heads = 2, .tokens = tokens, .chunks = {TestClient::Entry(1, 150)}};
+  query.groups = {{.tokens = 1, .chunks = 1, .position_shift = 777},
+                  {.first_token = 1, .tokens = 1, .chunks = 1},
+                  {.first_token = 2, .tokens = tokens - 2, .chunks = 1, .position_shift = -32000}};
+  const TestClient::Query plain = {.heads = 2, .tokens = 1, .chunks = query.chunks};
+  const uint64_t beside = other.SendAttend(plain);
+  const TestReply reply = client.Attend(query);
+
+  TestClient::Query turned = query;
+  turned.rows = TurnedBack(client, query);
+  CheckEqual(reply, Reference(client, turned, records));
+  CheckEqual(other.Take(beside), Reference(other, plain, records));
+}
+
+TEST_CASE("rows turned back see what records turned forward show, within bf16's rounding") {
+  LaneWorld world(WideRopeOptions(true));
+  TestClient client(world);
+  client.Fill(1, 100);
+  Records records(client.layout(), 100);
+  const Layout& layout = client.layout();
+  const Rotation forward =
+      ValueOrDie(ValueOrDie(Rope::Make(RopeOf(layout))).RotationBy(int64_t{5000}));
+  RotateChunk(layout.geometry(), layout.record_format, forward,
+              {records.arena.data(), layout.page_bytes(), layout.layer_bytes()}, records.page_ids,
+              layout.layers, 100);
+  TestClient::Query query = {.heads = 2, .tokens = 2, .chunks = {TestClient::Entry(1, 100)}};
+  query.groups = {{.tokens = 2, .chunks = 1, .position_shift = 5000}};
+  const TestReply reply = client.Attend(query);
+  REQUIRE(reply.status().ok());
+  const ReferencePartials expected = Reference(client, query, records);
+  std::vector<float> values(reply.payload.size() / sizeof(float));
+  std::memcpy(values.data(), reply.payload.data(), reply.payload.size());
+  for (size_t i = 0; i < expected.out.size(); ++i) {
+    CHECK(std::abs(values[i] - expected.out[i]) < 2e-2);
+  }
+  for (size_t i = 0; i < expected.lse.size(); ++i) {
+    CHECK(std::abs(values[expected.out.size() + i] - expected.lse[i]) < 2e-2);
+  }
 }
 
 TEST_CASE("an open chunk is attended up to what has arrived") {
