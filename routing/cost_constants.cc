@@ -11,9 +11,9 @@ class Vetting {
  public:
   explicit Vetting(absl::string_view owner) : owner_(owner) {}
 
-  template <ConstantKind kKind>
-  void Check(absl::string_view name, Constant<kKind>& constant) {
-    const ConstantRule& rule = RuleOf(kKind);
+  template <ConstantKind Kind>
+  void Check(absl::string_view name, Constant<Kind>& constant) {
+    const ConstantRule& rule = RuleOf(Kind);
     if (constant.state == ConstantState::kMissing ||
         constant.state == ConstantState::kQuarantined ||
         (constant.value >= rule.least && constant.value <= rule.most)) {

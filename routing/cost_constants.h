@@ -78,14 +78,14 @@ constexpr const ConstantRule& RuleOf(ConstantKind kind) {
   return kConstantRules[static_cast<size_t>(kind)];
 }
 
-template <ConstantKind kKind>
+template <ConstantKind Kind>
 struct Constant {
   double value = 0;
   ConstantState state = ConstantState::kMissing;
 
   // A measured value out of its range counts as quarantined, also where nobody called Vet.
   constexpr double Usable() const {
-    constexpr const ConstantRule& rule = RuleOf(kKind);
+    const ConstantRule& rule = RuleOf(Kind);
     const bool known = state == ConstantState::kMeasured || state == ConstantState::kStale;
     if (!known || !(value >= rule.least && value <= rule.most)) return rule.assumed;
     if (state == ConstantState::kMeasured) return value;
@@ -93,8 +93,8 @@ struct Constant {
   }
 };
 
-template <ConstantKind kKind>
-constexpr Constant<kKind> MeasuredConstant(double value) {
+template <ConstantKind Kind>
+constexpr Constant<Kind> MeasuredConstant(double value) {
   return {value, ConstantState::kMeasured};
 }
 

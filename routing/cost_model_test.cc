@@ -17,9 +17,9 @@ constexpr Geometry kGeometry;
 constexpr RecordFormat kFormat = RecordFormat::kBf16;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-template <ConstantKind kKind>
-void Set(Constant<kKind>& constant, double value) {
-  constant = MeasuredConstant<kKind>(value);
+template <ConstantKind Kind>
+void Set(Constant<Kind>& constant, double value) {
+  constant = MeasuredConstant<Kind>(value);
 }
 
 PairConstants MakePair(double probe_us, double bandwidth) {

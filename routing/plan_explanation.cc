@@ -21,8 +21,8 @@ class Doubts {
     if (state == ConstantState::kMeasured) return;
     absl::StrAppend(&text_, text_.empty() ? "" : ", ", name, " ", ConstantStateName(state));
   }
-  template <ConstantKind kKind>
-  void Add(const char* name, const Constant<kKind>& constant) {
+  template <ConstantKind Kind>
+  void Add(const char* name, const Constant<Kind>& constant) {
     Add(name, constant.state);
   }
   std::string Take() { return std::move(text_); }

@@ -17,9 +17,9 @@
 
 namespace latentd {
 
-template <ConstantKind kKind>
-void SetMeasured(Constant<kKind>& constant, double value) {
-  constant = MeasuredConstant<kKind>(value);
+template <ConstantKind Kind>
+void SetMeasured(Constant<Kind>& constant, double value) {
+  constant = MeasuredConstant<Kind>(value);
 }
 
 // 12 µs and what rows and tokens add, times `factor`.
