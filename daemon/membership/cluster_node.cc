@@ -15,7 +15,7 @@ constexpr absl::Duration kAuditTimeout = absl::Seconds(1);
 constexpr absl::Duration kAuditRetryAfter = absl::Milliseconds(100);
 constexpr absl::Duration kListAnewEvery = absl::Milliseconds(500);
 constexpr int kTtlsBetweenAudits = 10;
-// An etcd that answered everything since then is well.
+// Who does not ask again says nothing of an etcd that is well by now.
 constexpr absl::Duration kTroubleLasts = absl::Seconds(5);
 
 CoordinatorOptions OptionsOfCoordinator(const ClusterNodeOptions& options) {
@@ -42,29 +42,27 @@ ClusterNode::ClusterNode(Etcd* etcd, Scheduler* scheduler, ClusterNodeOptions op
       callbacks_(std::move(callbacks)),
       state_(options_.self.state),
       keeper_(etcd, scheduler, options_.ttl, options_.seed,
-              {.changed = [this] { LeaseChanged(); },
-               .trouble = [this](const absl::Status& s) { Trouble(s); }}),
+              {.changed = [this] { LeaseChanged(); }, .trouble = TroubleOf(kLease)}),
       registrar_(
           etcd, scheduler, keys_.Node(options_.self.id), [this] { RegistrationChanged(); },
-          [this](const absl::Status& s) { Trouble(s); }),
+          TroubleOf(kRegistration)),
       nodes_(
-          etcd, scheduler, keys_.Nodes(), [this] { NodesChanged(); },
-          [this](const absl::Status& s) { Trouble(s); }),
+          etcd, scheduler, keys_.Nodes(), [this] { NodesChanged(); }, TroubleOf(kNodes)),
       coordinator_entry_(
           etcd, scheduler, keys_.Coordinator(),
           [this] {
+            EtcdDoes(kElection);
             coordinator_.Look();
             callbacks_.on_change();
           },
-          [this](const absl::Status& s) { Trouble(s); }),
+          TroubleOf(kElection)),
       table_(
-          etcd, scheduler, keys_.Table(), [this] { TableChanged(); },
-          [this](const absl::Status& s) { Trouble(s); }),
+          etcd, scheduler, keys_.Table(), [this] { TableChanged(); }, TroubleOf(kTable)),
       claims_(etcd, scheduler, keys_.Claims(options_.self.id), options_.self.id,
-              options_.self.generation, [this](const absl::Status& s) { Trouble(s); }),
+              options_.self.generation, TroubleOf(kClaim)),
       coordinator_(etcd, scheduler, keys_, OptionsOfCoordinator(options_),
                    {&nodes_, &coordinator_entry_, &table_, &known_, &acts_under_},
-                   [this](const absl::Status& s) { Trouble(s); }),
+                   TroubleOf(kLeading)),
       audit_(scheduler, [this] { Audit(); }) {
   UpdateFence();
 }
@@ -95,6 +93,7 @@ void ClusterNode::ListAnew() {
 void ClusterNode::LeaseChanged() {
   if (left_) return;
   const EtcdLease lease = keeper_.lease();
+  if (lease != EtcdLease{}) EtcdDoes(kLease);
   if (lease != seen_lease_) {
     // An etcd that lost the lease may have lost more, and begun to count anew.
     if (lease == EtcdLease{}) ListAnew();
@@ -123,6 +122,8 @@ void ClusterNode::WantRegistration() {
 void ClusterNode::RegistrationChanged() {
   if (left_) return;
   acts_under_ = registrar_.registered();
+  // A refusal is an answer, too.
+  if (acts_under_ != EtcdLease{} || !registrar_.refusal().ok()) EtcdDoes(kRegistration);
   claims_.SetLease(acts_under_);
   if (acts_under_ != EtcdLease{} && audited_lease_ != acts_under_) audit_.Set(absl::ZeroDuration());
   UpdateFence();
@@ -131,6 +132,7 @@ void ClusterNode::RegistrationChanged() {
 }
 
 void ClusterNode::NodesChanged() {
+  EtcdDoes(kNodes);
   if (acts_under_ != EtcdLease{}) {
     const EtcdEntry* own = nodes_.Find(keys_.Node(options_.self.id));
     if (own == nullptr || own->lease != acts_under_) registrar_.Check();
@@ -142,6 +144,7 @@ void ClusterNode::NodesChanged() {
 }
 
 void ClusterNode::TableChanged() {
+  EtcdDoes(kTable);
   absl::StatusOr<StoredTable> stored = ReadTable(table_.entries(), keys_, known_);
   table_trouble_ = stored.status();
   const bool nothing_yet = absl::IsNotFound(table_trouble_) && known_.table == nullptr;
@@ -168,12 +171,13 @@ void ClusterNode::Audit() {
               life_.Guard([this, lease = acts_under_](const absl::StatusOr<EtcdListing>& listing) {
                 if (left_) return;
                 if (listing.ok()) return TakeAudit(lease, *listing);
-                Trouble(listing.status());
+                TroubleOf(kAudit)(listing.status());
                 audit_.Set(kAuditRetryAfter);
               }));
 }
 
 void ClusterNode::TakeAudit(EtcdLease lease, const EtcdListing& listing) {
+  EtcdDoes(kAudit);
   const auto entry = std::find_if(listing.entries.begin(), listing.entries.end(),
                                   [this](const EtcdEntry& e) { return e.key == keys_.Head(); });
   const EtcdEntry* mirrored = table_.Find(keys_.Head());
@@ -232,10 +236,21 @@ void ClusterNode::SetDraining(bool draining) {
 
 void ClusterNode::Claim(const std::vector<SlotClaim>& claims) { claims_.Add(claims); }
 
-void ClusterNode::Trouble(const absl::Status& status) {
-  etcd_trouble_ = status;
-  etcd_trouble_at_ = scheduler_->now();
-  callbacks_.on_change();
+std::function<void(const absl::Status&)> ClusterNode::TroubleOf(Asker asker) {
+  return [this, asker](const absl::Status& status) {
+    etcd_troubles_[asker] = {status, scheduler_->now()};
+    callbacks_.on_change();
+  };
+}
+
+absl::Status ClusterNode::EtcdTrouble() const {
+  for (size_t asker = 0; asker < kAskers; ++asker) {
+    const EtcdFailure& failure = etcd_troubles_[asker];
+    if (failure.status.ok()) continue;
+    if (asker > kAudit && scheduler_->now() - failure.at >= kTroubleLasts) continue;
+    return failure.status;
+  }
+  return absl::OkStatus();
 }
 
 std::vector<Member> ClusterNode::ListNodes() const {
@@ -255,7 +270,8 @@ ClusterNodeStatus ClusterNode::status() const {
                            .coordinates = coordinator_.leads(),
                            .epoch = known_.epoch(),
                            .progress = progress_,
-                           .troubles = {}};
+                           .troubles = {},
+                           .etcd_trouble = {}};
   const EtcdEntry* entry = coordinator_entry_.Find(keys_.Coordinator());
   v1::CoordinatorEntry coordinator;
   if (entry != nullptr && coordinator.ParseFromString(entry->value)) {
@@ -268,7 +284,8 @@ ClusterNodeStatus ClusterNode::status() const {
   };
   add(registrar_.refusal());
   add(table_trouble_);
-  if (scheduler_->now() - etcd_trouble_at_ < kTroubleLasts) add(etcd_trouble_);
+  add(EtcdTrouble());
+  status.etcd_trouble = std::string(EtcdTrouble().message());
   if (progress_.degraded > 0) {
     status.troubles.push_back(
         absl::StrCat(progress_.degraded, " slots have fewer than ", options_.replicas,

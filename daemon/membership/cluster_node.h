@@ -15,6 +15,8 @@
 #ifndef LATENTD_DAEMON_MEMBERSHIP_CLUSTER_NODE_H_
 #define LATENTD_DAEMON_MEMBERSHIP_CLUSTER_NODE_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -65,6 +67,7 @@ struct ClusterNodeStatus {
   PlacementProgress progress;
   // What is not as it should be, the most serious first. Empty: nothing.
   std::vector<std::string> troubles;
+  std::string etcd_trouble;  // one of these: what etcd does not do; empty: it does
 };
 
 class ClusterNode {
@@ -102,7 +105,22 @@ class ClusterNode {
   // Why the node may not answer; nothing: it may, while its lease lives.
   std::optional<FenceReason> Obstacle() const;
   void UpdateFence();
-  void Trouble(const absl::Status& status);
+  // Who asks etcd, the most serious first: what shows is the first one's trouble. Those after
+  // kAudit do not tell when etcd does again.
+  enum Asker : uint8_t {
+    kLease,
+    kRegistration,
+    kNodes,
+    kElection,
+    kTable,
+    kAudit,
+    kLeading,
+    kClaim
+  };
+  static constexpr size_t kAskers = kClaim + 1;
+  std::function<void(const absl::Status&)> TroubleOf(Asker asker);
+  void EtcdDoes(Asker asker) { etcd_troubles_[asker].status = absl::OkStatus(); }
+  absl::Status EtcdTrouble() const;
 
   Etcd* const etcd_;
   Scheduler* const scheduler_;
@@ -117,8 +135,11 @@ class ClusterNode {
   PlacementProgress progress_;
   std::vector<std::string> capacity_troubles_;  // of known_
   absl::Status table_trouble_;
-  absl::Status etcd_trouble_;
-  absl::Time etcd_trouble_at_ = absl::InfinitePast();
+  struct EtcdFailure {
+    absl::Status status;
+    absl::Time at;
+  };
+  std::array<EtcdFailure, kAskers> etcd_troubles_;
 
   EtcdLease seen_lease_{};
   EtcdLease acts_under_{};     // registered under it, and it lives

@@ -4,7 +4,7 @@
 #include <condition_variable>
 #include <utility>
 
-#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "daemon/process/log.h"
 #include "routing/layout_proto.h"
@@ -13,6 +13,7 @@ namespace latentd {
 namespace {
 
 constexpr absl::Duration kSnapshotAfter = absl::Milliseconds(10);
+constexpr absl::Duration kLookEvery = absl::Seconds(1);
 constexpr std::chrono::seconds kLeavePatience(2);
 
 // One closure that is waited for.
@@ -33,12 +34,6 @@ class Event {
   std::condition_variable changed_;
   bool set_ = false;
 };
-
-// Counts go up and down; the log is told of a trouble once.
-bool SameButNumbers(std::string a, std::string b) {
-  for (std::string* text : {&a, &b}) std::erase_if(*text, absl::ascii_isdigit);
-  return a == b;
-}
 
 }  // namespace
 
@@ -63,6 +58,8 @@ absl::Status EtcdMembership::Start(NodeInfo self, TableCallback on_table) {
 
 void EtcdMembership::StartNode(NodeInfo self, TableCallback on_table) {
   snapshot_ = std::make_unique<Timer>(loop_.get(), [this] { TakeSnapshot(); });
+  look_ = std::make_unique<Timer>(loop_.get(), [this] { Look(); });
+  look_->Set(kLookEvery);
   const uint64_t seed = ToInt(self.generation) ^ static_cast<uint64_t>(absl::GetCurrentTimeNanos());
   node_ = std::make_unique<ClusterNode>(
       etcd_.get(), loop_.get(),
@@ -103,6 +100,7 @@ void EtcdMembership::Stop() {
   loop_->Stop();
   node_.reset();
   snapshot_.reset();
+  look_.reset();
   etcd_.reset();
 }
 
@@ -146,10 +144,17 @@ void EtcdMembership::Claim(std::vector<SlotClaim> claims) {
   loop_->Post([this, claims = std::move(claims)] { node_->Claim(claims); });
 }
 
+void EtcdMembership::Look() {
+  look_->Set(kLookEvery);
+  LogFence();
+  if (!trouble_log_.empty()) TakeSnapshot();
+}
+
 void EtcdMembership::TakeSnapshot() {
   ClusterNodeStatus status = node_->status();
   std::vector<Member> members = node_->ListNodes();
   LogChanges(status_, status);  // nobody else writes status_
+  LogFence();
   const std::lock_guard<std::mutex> lock(mutex_);
   status_ = std::move(status);
   members_ = std::move(members);
@@ -158,16 +163,37 @@ void EtcdMembership::TakeSnapshot() {
 void EtcdMembership::LogChanges(const ClusterNodeStatus& before, const ClusterNodeStatus& now) {
   if (before.registered != now.registered) {
     LogInfo(now.registered ? "registered at etcd" : "no longer registered at etcd",
-            {{"lease", now.lease}});
+            {{"lease", absl::StrCat(absl::Hex(now.lease))}});
   }
   if (before.coordinator != now.coordinator) {
     LogInfo("coordinator changed", {{"from", before.coordinator}, {"to", now.coordinator}});
   }
-  for (const std::string& trouble : now.troubles) {
-    const bool known =
-        std::any_of(before.troubles.begin(), before.troubles.end(),
-                    [&](const std::string& told) { return SameButNumbers(told, trouble); });
-    if (!known) LogWarn("membership", {{"trouble", trouble}});
+  for (const TroubleLine& line :
+       trouble_log_.Observe(now.etcd_trouble, now.troubles, ServingFence::Now())) {
+    if (line.over) {
+      LogInfo("membership trouble is over",
+              {{"trouble", line.trouble}, {"lasted", absl::FormatDuration(line.lasted)}});
+    } else {
+      LogWarn("membership", {{"trouble", line.trouble}});
+    }
+  }
+}
+
+void EtcdMembership::LogFence() {
+  const bool open = !fence_.closed();
+  if (open == fence_was_open_) return;
+  fence_was_open_ = open;
+  const absl::Time now = ServingFence::Now();
+  if (!open) {
+    fence_closed_at_ = now;
+    LogWarn("fence closed: this node answers nothing about chunks",
+            {{"because", absl::StrCat("it ", FenceReasonText(fence_.reason()))}});
+  } else if (fence_closed_at_ == absl::InfinitePast()) {
+    LogInfo("fence open: this node may answer");
+  } else {
+    LogInfo("fence open: this node may answer again",
+            {{"closed_for",
+              absl::FormatDuration(absl::Trunc(now - fence_closed_at_, absl::Milliseconds(1)))}});
   }
 }
 

@@ -19,6 +19,7 @@
 #include "daemon/membership/cluster_node.h"
 #include "daemon/membership/membership.h"
 #include "daemon/membership/timer.h"
+#include "daemon/membership/trouble_log.h"
 #include "routing/layout.h"
 
 namespace latentd {
@@ -57,8 +58,11 @@ class EtcdMembership : public Membership {
  private:
   void StartNode(NodeInfo self, TableCallback on_table);
   void TakeSnapshot();
-  // Tells the log what is new about it.
+  // Every second: what becomes of the fence and of troubles without anybody's doing.
+  void Look();
+  // These tell the log what is new.
   void LogChanges(const ClusterNodeStatus& before, const ClusterNodeStatus& now);
+  void LogFence();
 
   const EtcdMembershipOptions options_;
   ServingFence fence_;
@@ -67,6 +71,10 @@ class EtcdMembership : public Membership {
   // Of the loop's thread.
   std::unique_ptr<ClusterNode> node_;
   std::unique_ptr<Timer> snapshot_;
+  std::unique_ptr<Timer> look_;
+  TroubleLog trouble_log_;
+  bool fence_was_open_ = false;
+  absl::Time fence_closed_at_ = absl::InfinitePast();
 
   mutable std::mutex mutex_;
   TablePtr table_;

@@ -189,6 +189,7 @@ TEST_CASE("an etcd that is not there, or does not let the node in, is named; it 
     CHECK(node.membership().table() == nullptr);
     etcd.Restart(0);
     CHECK(Eventually(kPatience, [&] { return node.open() && node.HasTableOf(1); }));
+    CHECK(Eventually(absl::Seconds(3), [&] { return node.etcd().status().etcd_trouble.empty(); }));
   }
   SECTION("wrong password") {
     etcd.EnableAuth("latentd", "secret", "/latentd/");

@@ -12,7 +12,6 @@
 #include <atomic>
 #include <cstdint>
 #include <limits>
-#include <string_view>
 
 #include "absl/time/time.h"
 
@@ -29,7 +28,7 @@ enum class FenceReason : uint8_t {
 };
 
 // Goes on after "node x ".
-constexpr std::string_view FenceReasonText(FenceReason reason) {
+constexpr const char* FenceReasonText(FenceReason reason) {
   switch (reason) {
     case FenceReason::kLeaseLost:
       return "has lost its lease: its slots may be others' by now";
