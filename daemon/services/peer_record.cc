@@ -17,9 +17,11 @@ std::string LayoutTrouble(const v1::Layout& theirs, const Layout& ours) {
   return absl::StrCat("layout: ", LayoutDifference(*layout, ours));
 }
 
-std::string TableTrouble(const v1::StatusResponse& theirs, const OwnSide& own) {
+std::string TableTrouble(const v1::StatusResponse& theirs, const OwnSide& own,
+                         absl::Duration apart) {
   if (theirs.epoch() == 0 || own.epoch == 0) return "";
   if (theirs.epoch() != own.epoch) {
+    if (own.epochs_move && apart < kTableLag) return "";
     return absl::StrCat("routing table: epoch ", theirs.epoch(), " instead of ", own.epoch);
   }
   // Builds from before fingerprints tell none.
@@ -32,9 +34,9 @@ std::string TableTrouble(const v1::StatusResponse& theirs, const OwnSide& own) {
       own.epoch, theirs.table_fingerprint(), own.table_fingerprint);
 }
 
-std::string Difference(const v1::StatusResponse& theirs, const OwnSide& own) {
+std::string Difference(const v1::StatusResponse& theirs, const OwnSide& own, absl::Duration apart) {
   const std::string layout = LayoutTrouble(theirs.layout(), own.layout);
-  const std::string table = TableTrouble(theirs, own);
+  const std::string table = TableTrouble(theirs, own, apart);
   return absl::StrCat(layout, layout.empty() || table.empty() ? "" : "; ", table);
 }
 
@@ -78,7 +80,15 @@ std::vector<PeerNews> Observe(const absl::StatusOr<v1::StatusResponse>& answer, 
   if (record.generation != Generation{} && record.generation != generation) {
     news.push_back({PeerEvent::kRestarted, ""});
   }
-  std::string difference = Difference(*answer, own);
+  if (answer->epoch() == own.epoch) {
+    record.apart_since = absl::InfiniteFuture();
+  } else if (record.apart_since == absl::InfiniteFuture() || record.epoch != answer->epoch() ||
+             record.own_epoch != own.epoch) {
+    record.apart_since = now;
+  }
+  record.epoch = answer->epoch();
+  record.own_epoch = own.epoch;
+  std::string difference = Difference(*answer, own, now - record.apart_since);
   if (difference != record.difference) {
     news.push_back({difference.empty() ? PeerEvent::kAgrees : PeerEvent::kDiffers, difference});
   }

@@ -32,6 +32,7 @@ inline constexpr PeerState kPeerStates[] = {PeerState::kUnknown, PeerState::kAct
 std::string_view PeerStateName(PeerState state);
 
 inline constexpr uint32_t kFailuresToGiveUp = 2;
+inline constexpr absl::Duration kTableLag = absl::Seconds(10);
 
 struct PeerRecord {
   NodeId id;
@@ -43,6 +44,10 @@ struct PeerRecord {
   uint64_t capacity_bytes = 0;
   absl::Time last_seen = absl::InfinitePast();  // of a clock that does not jump
   std::string difference;                       // from this node's layout or table; empty: none
+  // Since when its epoch and this node's have been two, and these two.
+  uint64_t epoch = 0;
+  uint64_t own_epoch = 0;
+  absl::Time apart_since = absl::InfiniteFuture();
 
   std::string failure;    // of the last question; empty: it was answered
   uint32_t failures = 0;  // in a row
@@ -53,6 +58,9 @@ struct OwnSide {
   Layout layout;
   uint64_t epoch = 0;              // 0: no table yet, which agrees with any
   uint64_t table_fingerprint = 0;  // as daemon/services/table_fingerprint.h
+  // Tables come from an authority, to one node sooner than to another: of two epochs, only one that
+  // stands still for kTableLag differs.
+  bool epochs_move = false;
 };
 
 enum class PeerEvent : uint8_t {

@@ -146,6 +146,29 @@ TEST_CASE("another routing table is told with both epochs, or both fingerprints 
   CHECK(detail.find("epoch 4, 0000000000000bad instead of 0000000000000f00") != std::string::npos);
 }
 
+TEST_CASE("where tables follow one another, only one that stands still differs") {
+  PeerRecord record{.id = "node-b"};
+  OwnSide own = Own();
+  own.epochs_move = true;
+  v1::StatusResponse behind = Answer();
+  const auto hears = [&](int second) {
+    behind.set_epoch(own.epoch - 1);
+    return Observe(behind, own, kStart + absl::Seconds(second), record);
+  };
+  CHECK(hears(0).size() == 1);  // reachable
+  for (int second = 1; second < 60; ++second) {
+    ++own.epoch;
+    CHECK(hears(second).empty());
+  }
+  CHECK(hears(59 + 9).empty());
+  const std::vector<PeerNews> stuck = hears(59 + 10);
+  REQUIRE(stuck.size() == 1);
+  CHECK(stuck[0].event == PeerEvent::kDiffers);
+  CHECK(stuck[0].detail == "routing table: epoch 62 instead of 63");
+  ++own.epoch;
+  CHECK(hears(80).at(0).event == PeerEvent::kAgrees);
+}
+
 TEST_CASE("a peer that has no table yet, or tells no fingerprint, does not differ") {
   Peer peer;
   v1::StatusResponse without = Answer();

@@ -175,7 +175,7 @@ void PeerWatch::Take(const Question& question, const OwnSide& own) {
 }
 
 OwnSide PeerWatch::Own() {
-  OwnSide own{.layout = facts_->layout};
+  OwnSide own{.layout = facts_->layout, .epochs_move = membership_->authority().has_value()};
   if (const TablePtr table = membership_->table()) {
     own.epoch = ToInt(table->epoch());
     own.table_fingerprint = fingerprints_.Of(table);
