@@ -19,6 +19,7 @@ struct ChunkInfo {
   uint32_t leases = 0;
   absl::Duration idle;  // since last use
   uint64_t checksum = 0;
+  bool lost = false;  // listed by slot: sealed once, and quarantined
   // Open, and listed by slot: tokens arrived in each layer, from its start.
   std::vector<uint32_t> layer_tokens{};
 };

@@ -163,7 +163,8 @@ class LatentStore {
   // Slots, as they come and go with routing tables.
   //
   // Chunks of the slot after `after`, at most `limit`, with their layer_tokens. Quarantined ones are
-  // left out, or listed as they were sealed, with no pages: whoever copies the slot must miss them.
+  // left out, or listed as `lost`, as they were sealed, with no pages: whoever copies the slot must
+  // miss them.
   ChunkListing ListSlot(Slot slot, const ChunkId& after, uint32_t limit, bool quarantined,
                         absl::Time now) const;
   // Drops at most `most` of the slot's chunks, but for those with leases; true once none is left.
@@ -174,6 +175,9 @@ class LatentStore {
   void AdoptOpenOfSlot(Slot slot);
   // Drops an open chunk. False when there is none.
   bool DropOpen(const ChunkId& id);
+  // Drops whatever is here under the id, sealed or leased too, and forgets that it was quarantined.
+  // False when there is nothing. For slots that this node does not answer for yet.
+  bool Discard(const ChunkId& id);
   // Open chunks that are the node's alone and that nobody has used since `unused_since`.
   std::vector<ChunkId> Orphans(absl::Time unused_since) const;
 
@@ -181,6 +185,11 @@ class LatentStore {
   // that differs is quarantined: taken out, and answered DATA_LOSS by PinForAttend, FetchBytes,
   // CheckLease and Lease until it has been published and sealed anew. INTERNAL: the device.
   absl::StatusOr<ScrubStep> Scrub(uint64_t most_bytes, absl::Time now);
+
+  // Quarantines a chunk of which no records are to be had anywhere, as it was sealed elsewhere. OK if
+  // it is here, sealed so. ALREADY_EXISTS: it was sealed otherwise here; RESOURCE_EXHAUSTED: as many
+  // as chunks may be are quarantined.
+  absl::Status MarkLost(const ChunkId& id, uint32_t tokens, uint64_t checksum);
 
   CacheView view() const;
   PageArena& arena() { return *arena_; }

@@ -83,6 +83,22 @@ void LatentStore::Quarantine(Chunk& chunk) {
   Drop(chunk);
 }
 
+absl::Status LatentStore::MarkLost(const ChunkId& id, uint32_t tokens, uint64_t checksum) {
+  const Chunk* chunk = Find(id);
+  if (chunk != nullptr && chunk->sealed) {
+    if (chunk->sealed_tokens == tokens && chunk->checksum == checksum) return absl::OkStatus();
+    return absl::AlreadyExistsError(
+        absl::StrCat("chunk ", ToString(id), " is sealed here otherwise than where it was lost"));
+  }
+  if (absl::Status s = CheckSealedBefore(id, tokens, checksum); !s.ok()) return s;
+  if (quarantined_.size() >= options_.max_chunks) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "chunk ", ToString(id), ": ", quarantined_.size(), " chunks are quarantined already"));
+  }
+  quarantined_[id] = {.tokens = tokens, .checksum = checksum};
+  return absl::OkStatus();
+}
+
 absl::Status LatentStore::CheckIntact(const ChunkId& id) const {
   if (quarantined_.empty() || !quarantined_.contains(id)) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat(

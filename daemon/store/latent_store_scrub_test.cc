@@ -118,6 +118,31 @@ TEST_CASE("a quarantined chunk cannot be sealed as another one") {
   CHECK(world.Seal(1, 50).code() == StatusCode::kAlreadyExists);
 }
 
+TEST_CASE("a chunk that was lost elsewhere is quarantined here as it was sealed there") {
+  TinyWorld world(16, {.max_chunks = 2});
+  const uint64_t checksum = TinyChecksum(world.layout(), 100);
+  REQUIRE(world.PublishAll(1, 50, kNodeSession).ok());
+  REQUIRE(world.store->MarkLost(TinyId(1), 100, checksum).ok());
+  REQUIRE(world.store->MarkLost(TinyId(1), 100, checksum).ok());
+  CHECK(world.store->MarkLost(TinyId(1), 50, checksum).code() == StatusCode::kAlreadyExists);
+  CHECK(world.store->PinForAttend(TinyId(1), 0, 1, world.now).status().code() ==
+        StatusCode::kDataLoss);
+  const auto listing = world.store->ListSlot(TinyId(1).slot(), kNoChunk, 10, true, world.now);
+  REQUIRE(listing.chunks.size() == 1);
+  CHECK(listing.chunks[0].lost);
+  CHECK(listing.chunks[0].tokens == 100);
+  CHECK(world.store->CheckInvariants().ok());
+  REQUIRE(world.Fill(1, 100).ok());
+  CHECK(world.store->counts().chunks_quarantined == 0);
+  // Here it is whole.
+  CHECK(world.store->MarkLost(TinyId(1), 100, checksum).ok());
+  CHECK(world.store->MarkLost(TinyId(1), 50, checksum).code() == StatusCode::kAlreadyExists);
+  CHECK(world.store->PinForAttend(TinyId(1), 0, 100, world.now).ok());
+  CHECK(world.store->MarkLost(TinyId(2), 1, 1).ok());
+  CHECK(world.store->MarkLost(TinyId(3), 1, 1).ok());
+  CHECK(world.store->MarkLost(TinyId(4), 1, 1).code() == StatusCode::kResourceExhausted);
+}
+
 TEST_CASE("a chunk that is replaced half way through is not taken for corrupt") {
   TinyWorld world(4, {.high_watermark = 1, .low_watermark = 1});
   REQUIRE(world.Fill(1, 100).ok());

@@ -41,7 +41,8 @@ ChunkListing LatentStore::ListSlot(Slot slot, const ChunkId& after, uint32_t lim
       listing.chunks.push_back({.id = lost->first,
                                 .sealed = true,
                                 .tokens = lost->second.tokens,
-                                .checksum = lost->second.checksum});
+                                .checksum = lost->second.checksum,
+                                .lost = true});
       ++lost;
       continue;
     }
@@ -107,6 +108,15 @@ void LatentStore::AdoptOpenOfSlot(Slot slot) {
 bool LatentStore::DropOpen(const ChunkId& id) {
   Chunk* chunk = Find(id);
   if (chunk == nullptr || chunk->sealed) return false;
+  Drop(*chunk);
+  ++released_;
+  return true;
+}
+
+bool LatentStore::Discard(const ChunkId& id) {
+  const bool was_lost = quarantined_.erase(id) != 0;
+  Chunk* chunk = Find(id);
+  if (chunk == nullptr) return was_lost;
   Drop(*chunk);
   ++released_;
   return true;

@@ -128,6 +128,22 @@ TEST_CASE("a chunk that is being read outlives its slot until it has been read")
   CHECK(world.pages_free() == 16);
 }
 
+TEST_CASE("what is here can be discarded, sealed, leased or quarantined as it may be") {
+  TinyWorld world(16);
+  REQUIRE(world.Fill(1, 10).ok());
+  REQUIRE(world.store->Lease(TinyId(1), kAlice, absl::Minutes(1), world.now).ok());
+  REQUIRE(world.PublishAll(2, 10).ok());
+  REQUIRE(world.store->MarkLost(TinyId(3), 10, 7).ok());
+  for (const uint64_t n : {1, 2, 3}) {
+    CHECK(world.store->Discard(TinyId(n)));
+    CHECK_FALSE(world.store->Discard(TinyId(n)));
+    CHECK_FALSE(world.Has(n));
+  }
+  CHECK(world.pages_free() == 16);
+  CHECK(world.store->counts().chunks_quarantined == 0);
+  CHECK(world.store->CheckInvariants().ok());
+}
+
 TEST_CASE("only the open chunks of a slot that begins anew are dropped") {
   TinyWorld world(16);
   REQUIRE(PublishIn(world, InSlot(1, 7), {0, 2, 0, 10}, kNodeSession).ok());
