@@ -36,7 +36,7 @@ constexpr uint32_t kPages = kTokens / kPageTokens;
 constexpr uint32_t kChunks = 8;  // 57 MB of rope values, in 0.5 GB of records
 constexpr uint32_t kRounds = 41;
 constexpr uint64_t kRopeBytes = 128;
-constexpr uint64_t kAheadRecords = 24;
+constexpr uint64_t kAheadRecords = 48;
 
 // Chunks whose pages lie in any order, in large pages where the system has some.
 class Arena {
