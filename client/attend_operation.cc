@@ -56,10 +56,13 @@ struct SentMessage {
 
 class AttendOperation final : public Operation {
  public:
+  // `device` and `rows_there`: of a query on a device.
   AttendOperation(const AttendQuery& query, const Geometry& geometry, SplitQuery split,
-                  AttendCallback done)
+                  ClientDevice* device, std::unique_ptr<StreamMark> rows_there, AttendCallback done)
       : query_(query),
         geometry_(geometry),
+        device_(device),
+        rows_there_(std::move(rows_there)),
         tokens_(split.tokens),
         pieces_(std::move(split.pieces)),
         initial_items_(static_cast<uint32_t>(pieces_.size())),
@@ -70,7 +73,10 @@ class AttendOperation final : public Operation {
   uint32_t initial_items() const override { return initial_items_; }
   Slot SlotOf(uint32_t item) const override { return pieces_[item].chunk.slot(); }
   Placement placement() const override { return Placement::kAnyHolder; }
-  bool worth_hedging() const override { return true; }
+  bool worth_hedging() const override { return !query_.on_device; }
+  absl::StatusOr<bool> Ready() override {
+    return rows_there_ == nullptr ? true : rows_there_->Reached();
+  }
 
   absl::Status Build(const Target& target, std::span<const uint32_t> items,
                      std::vector<Built>* built) override {
@@ -103,12 +109,8 @@ class AttendOperation final : public Operation {
     }
     message.answer = std::move(result.payload);
     message.answered = true;
-    for (uint64_t row = 0; row < uint64_t{message.tokens} * query_.heads; ++row) {
-      const float lse = Lse(message)[row];
-      if (std::isnan(lse) || lse == std::numeric_limits<float>::infinity()) {
-        return absl::InternalError(
-            absl::StrCat("node ", result.node, " answered with a log-sum-exp of ", lse));
-      }
+    if (!query_.on_device) {
+      if (absl::Status s = CheckLse(message, result.node); !s.ok()) return s;
     }
     answer_.holders.push_back({.node = result.node,
                                .lane = result.lane,
@@ -135,21 +137,46 @@ class AttendOperation final : public Operation {
       done_(std::move(status));
       return;
     }
-    std::vector<MessagePartial> partials;
-    for (const SentMessage& message : messages_) {
-      if (!message.answered) continue;
-      partials.push_back(
-          {message.runs, {message.answer.bytes().data(), Lse(message), query_.out_format}});
-    }
-    AssemblePartials(partials, tokens_, query_.heads, geometry_.latent_width, query_.out_format,
-                     query_.out.data(), query_.lse.data());
+    status = Assemble();
     messages_.clear();  // before the callback: buffers go back to the pool
+    if (!status.ok()) {
+      done_(std::move(status));
+      return;
+    }
     answer_.bytes_sent = bytes_sent;
     answer_.bytes_received = bytes_received;
     done_(std::move(answer_));
   }
 
  private:
+  absl::Status CheckLse(const SentMessage& message, const NodeId& node) const {
+    for (uint64_t row = 0; row < uint64_t{message.tokens} * query_.heads; ++row) {
+      const float lse = Lse(message)[row];
+      if (std::isnan(lse) || lse == std::numeric_limits<float>::infinity()) {
+        return absl::InternalError(
+            absl::StrCat("node ", node, " answered with a log-sum-exp of ", lse));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Assemble() {
+    std::vector<MessagePartial> partials;
+    for (const SentMessage& message : messages_) {
+      if (!message.answered) continue;
+      partials.push_back(
+          {message.runs, {message.answer.bytes().data(), Lse(message), query_.out_format}});
+    }
+    if (!query_.on_device) {
+      AssemblePartials(partials, tokens_, query_.heads, geometry_.latent_width, query_.out_format,
+                       query_.out.data(), query_.lse.data());
+      return absl::OkStatus();
+    }
+    std::vector<ReplyPayload> answers;
+    for (SentMessage& message : messages_) answers.push_back(std::move(message.answer));
+    return device_->Assemble(partials, query_, tokens_, geometry_.latent_width, std::move(answers));
+  }
+
   absl::StatusOr<MessageBounds> BoundsOf(const Target& target) const {
     const SessionLimits& limits = target.session.limits;
     const uint64_t larger_row =
@@ -178,6 +205,8 @@ class AttendOperation final : public Operation {
     wire::RequestHeader header{};
     if (query_.out_format == OutFormat::kFp32) header.flags |= wire::kOutFp32;
     if (query_.best_effort) header.flags |= wire::kBestEffort;
+    if (query_.on_device) header.flags |= wire::kDeviceMemory;
+    out->on_device = query_.on_device;
     BuildAttend(header,
                 {.layer = query_.layer,
                  .scale = query_.scale,
@@ -200,14 +229,19 @@ class AttendOperation final : public Operation {
       out->payload = rows.subspan(first.first_token * token_bytes, message.tokens * token_bytes);
       return absl::OkStatus();
     }
-    out->owned = pool.Take(message.tokens * token_bytes);
+    out->owned = (query_.on_device ? device_->pool() : pool).Take(message.tokens * token_bytes);
     if (out->owned.empty()) {
       return absl::ResourceExhaustedError(absl::StrCat(
           "rows: no memory for the ", message.tokens * token_bytes, " bytes of a request"));
     }
     for (const MessageRun& run : message.runs) {
-      std::memcpy(out->owned.data() + run.message_token * token_bytes,
-                  rows.data() + run.first_token * token_bytes, run.tokens * token_bytes);
+      std::byte* to = out->owned.data() + run.message_token * token_bytes;
+      const std::byte* from = rows.data() + run.first_token * token_bytes;
+      if (!query_.on_device) {
+        std::memcpy(to, from, run.tokens * token_bytes);
+      } else if (absl::Status s = device_->CopyNow(to, from, run.tokens * token_bytes); !s.ok()) {
+        return s;
+      }
     }
     out->payload = out->owned.bytes();
     return absl::OkStatus();
@@ -221,6 +255,8 @@ class AttendOperation final : public Operation {
 
   AttendQuery query_;
   const Geometry geometry_;
+  ClientDevice* const device_;
+  const std::unique_ptr<StreamMark> rows_there_;
   const uint32_t tokens_;
   std::vector<Piece> pieces_;  // the query's, then those of each message
   const uint32_t initial_items_;
@@ -229,10 +265,32 @@ class AttendOperation final : public Operation {
   AttendAnswer answer_;
 };
 
+// Where the rows of a query on a device are in its stream.
+absl::StatusOr<std::unique_ptr<StreamMark>> MarkRows(const AttendQuery& query,
+                                                     ClientDevice* device) {
+  if (device == nullptr) {
+    return absl::FailedPreconditionError(
+        "a query on a device by a client without one (ClientOptions::device)");
+  }
+  constexpr uintptr_t kAlignment = 8;
+  const std::pair<std::string_view, const void*> memory[] = {
+      {"rows", query.rows.data()}, {"out", query.out.data()}, {"lse", query.lse.data()}};
+  for (const auto& [what, pointer] : memory) {
+    if (absl::Status s = device->Check(what, pointer); !s.ok()) return s;
+    const bool aligned = reinterpret_cast<uintptr_t>(pointer) % kAlignment == 0;
+    if (!aligned && what != "lse") {
+      return absl::InvalidArgumentError(absl::StrCat(std::string(what), ": memory of the device, ",
+                                                     "expected it aligned to ", kAlignment));
+    }
+  }
+  return device->Mark(query.stream);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Operation>> MakeAttendOperation(const AttendQuery& query,
                                                                const Layout& layout,
+                                                               ClientDevice* device,
                                                                AttendCallback done) {
   const Geometry geometry = layout.geometry();
   if (query.heads == 0 || query.heads > kMaxHeads) {
@@ -256,7 +314,14 @@ absl::StatusOr<std::unique_ptr<Operation>> MakeAttendOperation(const AttendQuery
     return s;
   }
   if (auto s = CheckSize("lse", query.lse.size(), rows); !s.ok()) return s;
-  return std::make_unique<AttendOperation>(query, geometry, *std::move(split), std::move(done));
+  std::unique_ptr<StreamMark> rows_there;
+  if (query.on_device && rows > 0) {
+    absl::StatusOr<std::unique_ptr<StreamMark>> mark = MarkRows(query, device);
+    if (!mark.ok()) return mark.status();
+    rows_there = *std::move(mark);
+  }
+  return std::make_unique<AttendOperation>(query, geometry, *std::move(split), device,
+                                           std::move(rows_there), std::move(done));
 }
 
 }  // namespace latentd

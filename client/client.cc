@@ -14,8 +14,10 @@
 #include "client/clock.h"
 #include "client/control.h"
 #include "client/data_path.h"
+#include "client/device.h"
 #include "client/dispatcher.h"
 #include "client/handover.h"
+#include "client/staged_publish.h"
 #include "client/waiter.h"
 #include "transport/worker.h"
 
@@ -36,11 +38,26 @@ class UcxClient final : public Client {
  public:
   static absl::StatusOr<std::unique_ptr<Client>> Make(ClientOptions options) {
     if (options.client_name.empty()) options.client_name = DefaultName();
-    auto context = Context::Create({.transports = options.transports});
+    std::unique_ptr<ClientDevice> device;
+    if (!options.device.empty()) {
+      auto made = ClientDevice::Create(options.device);
+      if (!made.ok()) return made.status();
+      device = *std::move(made);
+      device->EnterThread();
+    }
+    auto context = Context::Create({.transports = options.transports, .cuda = device != nullptr});
     if (!context.ok()) return context.status();
+    std::shared_ptr<void> registration;
+    if (device != nullptr) {
+      const std::span<std::byte> slab = device->slab();
+      auto registered = (*context)->RegisterMemory(slab.data(), slab.size());
+      if (!registered.ok()) return registered.status();
+      registration = *std::move(registered);
+    }
     auto worker = Worker::Create(*context);
     if (!worker.ok()) return worker.status();
-    auto client = std::unique_ptr<UcxClient>(new UcxClient(std::move(options), *std::move(worker)));
+    auto client = std::unique_ptr<UcxClient>(new UcxClient(
+        std::move(options), std::move(device), std::move(registration), *std::move(worker)));
     if (absl::Status status = client->Init(); !status.ok()) return status;
     return client;
   }
@@ -79,12 +96,23 @@ class UcxClient final : public Client {
                       absl::Duration timeout, Done done) override {
     return Start(MakePublish(range, records, layout_, done), timeout, done);
   }
+  CallId StartPublishFromDevice(const ChunkRange& range, std::span<const std::byte> records,
+                                CudaStream stream, absl::Duration timeout, Done done) override {
+    if (device_ == nullptr) {
+      return Start(absl::StatusOr<std::unique_ptr<Operation>>(absl::FailedPreconditionError(
+                       "publishing from a device by a client without one (ClientOptions::device)")),
+                   timeout, done);
+    }
+    EnterThread();
+    return Start(MakeStagedPublish(range, records, layout_, *device_, stream, done), timeout, done);
+  }
   CallId StartSeal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, absl::Duration timeout,
                    Done done) override {
     return Start(MakeSeal(chunk, tokens, checksum, done), timeout, done);
   }
   CallId StartAttend(const AttendQuery& query, absl::Duration timeout, AttendDone done) override {
-    return Start(MakeAttendOperation(query, layout_, done), timeout, done);
+    EnterThread();
+    return Start(MakeAttendOperation(query, layout_, device_.get(), done), timeout, done);
   }
   CallId StartFetch(const ChunkRange& range, std::span<std::byte> records, absl::Duration timeout,
                     Done done) override {
@@ -111,6 +139,7 @@ class UcxClient final : public Client {
 
   bool Progress() override {
     if (std::exchange(slept_, false)) handover_.ClearWake();
+    EnterThread();
     return dispatcher_->Progress();
   }
   int event_fd() const override { return waiter_->fd(); }
@@ -139,8 +168,19 @@ class UcxClient final : public Client {
   size_t in_flight() const override { return dispatcher_->in_flight(); }
 
  private:
-  UcxClient(ClientOptions options, std::unique_ptr<Worker> worker)
-      : options_(std::move(options)), worker_(std::move(worker)) {}
+  UcxClient(ClientOptions options, std::unique_ptr<ClientDevice> device,
+            std::shared_ptr<void> registration, std::unique_ptr<Worker> worker)
+      : options_(std::move(options)),
+        device_(std::move(device)),
+        registration_(std::move(registration)),
+        worker_(std::move(worker)) {}
+
+  // A frontend may call from another thread than before, which has yet to hear of the device.
+  void EnterThread() {
+    if (device_ == nullptr || thread_ == std::this_thread::get_id()) return;
+    device_->EnterThread();
+    thread_ = std::this_thread::get_id();
+  }
 
   absl::Status Init() {
     ControlOptions control{.endpoints = options_.endpoints,
@@ -166,6 +206,7 @@ class UcxClient final : public Client {
                  .layers = layout_.layers,
                  .layout_hash = static_cast<uint64_t>(layout_hash_)};
     path.max_waiting = options_.max_waiting_per_lane;
+    if (device_ != nullptr) path.device_pool = &device_->pool();
     path_ = std::make_unique<DataPath>(worker_.get(), std::move(path));
     dispatcher_ = std::make_unique<Dispatcher>(
         path_.get(), control_.get(), &handover_,
@@ -195,6 +236,9 @@ class UcxClient final : public Client {
 
   const ClientOptions options_;
   Handover handover_;
+  const std::unique_ptr<ClientDevice> device_;  // null without one
+  const std::shared_ptr<void> registration_;    // of its buffers
+  std::thread::id thread_;
   const std::unique_ptr<Worker> worker_;
   std::unique_ptr<ControlPlane> control_;
   std::unique_ptr<Waiter> waiter_;
@@ -224,6 +268,13 @@ absl::Status Client::Publish(const ChunkRange& range, std::span<const std::byte>
                              absl::Duration timeout) {
   return Await<absl::Status>(
       *this, [&](Done done) { StartPublish(range, records, timeout, std::move(done)); });
+}
+
+absl::Status Client::PublishFromDevice(const ChunkRange& range, std::span<const std::byte> records,
+                                       CudaStream stream, absl::Duration timeout) {
+  return Await<absl::Status>(*this, [&](Done done) {
+    StartPublishFromDevice(range, records, stream, timeout, std::move(done));
+  });
 }
 
 absl::Status Client::Seal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum,

@@ -82,6 +82,10 @@ class Client {
   // transport/record_checksum.h has it.
   absl::Status Seal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum,
                     absl::Duration timeout = {});
+  // Of records in the memory of the client's device (ClientOptions::device), copied once what
+  // `stream` has been given is done. FAILED_PRECONDITION without a device.
+  absl::Status PublishFromDevice(const ChunkRange& range, std::span<const std::byte> records,
+                                 CudaStream stream, absl::Duration timeout = {});
   absl::StatusOr<AttendAnswer> Attend(const AttendQuery& query, absl::Duration timeout = {});
   absl::Status Fetch(const ChunkRange& range, std::span<std::byte> records,
                      absl::Duration timeout = {});
@@ -105,6 +109,8 @@ class Client {
   // --- The same calls, answered by callback
   virtual CallId StartPublish(const ChunkRange& range, std::span<const std::byte> records,
                               absl::Duration timeout, Done done) = 0;
+  virtual CallId StartPublishFromDevice(const ChunkRange& range, std::span<const std::byte> records,
+                                        CudaStream stream, absl::Duration timeout, Done done) = 0;
   virtual CallId StartSeal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum,
                            absl::Duration timeout, Done done) = 0;
   virtual CallId StartAttend(const AttendQuery& query, absl::Duration timeout, AttendDone done) = 0;

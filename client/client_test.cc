@@ -32,6 +32,27 @@ TEST_CASE("endpoints are tried in turn and the error names them all") {
              Contains("127.0.0.1:1") && Contains("127.0.0.1:2"));
 }
 
+TEST_CASE(
+    "a device that is none, or not there, is refused by name, and so is its use without one") {
+  FakeDaemon daemon;
+  ClientOptions options = Options(daemon);
+  options.device = "gpu";
+  CHECK(absl::IsInvalidArgument(Client::Connect(options).status()));
+  options.device = "cuda:99";
+  const absl::Status status = Client::Connect(options).status();
+  CHECK((absl::IsInvalidArgument(status) || absl::IsFailedPrecondition(status)));
+  CHECK_THAT(std::string(status.message()), Contains("cuda:99"));
+
+  const auto client = ConnectTo(daemon);
+  Query query({kFirst});
+  AttendQuery args = query.args();
+  args.on_device = true;
+  CHECK(absl::IsFailedPrecondition(client->Attend(args, kLong).status()));
+  const std::vector<std::byte> records(client->layout().record_bytes());
+  CHECK(absl::IsFailedPrecondition(client->PublishFromDevice(
+      {.chunk = kFirst, .layers = 1, .tokens = 1}, records, nullptr, kLong)));
+}
+
 TEST_CASE("a session is closed when its client goes") {
   FakeDaemon daemon;
   { const auto client = ConnectTo(daemon); }

@@ -30,6 +30,8 @@ struct DataPathOptions {
   LivenessOptions liveness;
   WireLimits wire;              // for reading answers
   uint32_t max_waiting = 4096;  // requests that wait for their turn at one lane
+  // For answers to Outgoing::on_device; outlives the worker. Null without a device.
+  PayloadPool* device_pool = nullptr;
 };
 
 struct DataPathCounters {

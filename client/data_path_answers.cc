@@ -103,7 +103,8 @@ void DataPath::TakePayload(Exchange& exchange, ExchangeResult result, IncomingMe
     Complete(exchange, std::move(result));
     return;
   }
-  if (!message.eager_payload().empty() && IsAligned(message.eager_payload())) {
+  const bool on_device = exchange.out.on_device;
+  if (!on_device && !message.eager_payload().empty() && IsAligned(message.eager_payload())) {
     result.payload = ReplyPayload(std::move(message));
     VerifyPayload(exchange, &result);
     Complete(exchange, std::move(result));
@@ -115,7 +116,7 @@ void DataPath::TakePayload(Exchange& exchange, ExchangeResult result, IncomingMe
     PayloadBuffer buffer;
     ExchangeResult result;
   };
-  PayloadBuffer buffer = pool_->Take(bytes);
+  PayloadBuffer buffer = (on_device ? options_.device_pool : pool_.get())->Take(bytes);
   if (buffer.empty()) {
     Fail(exchange,
          absl::ResourceExhaustedError(absl::StrCat("no memory for the ", bytes, " bytes that node ",

@@ -31,12 +31,33 @@ uint64_t Dispatcher::Start(std::unique_ptr<Operation> operation, uint64_t deadli
   entries_[id] = std::move(owned);
   deadlines_.Add(deadline_ns, id);
 
-  Work work{.operation = id};
-  for (uint32_t item = 0; item < entry.operation->initial_items(); ++item)
-    work.items.push_back(item);
-  if (!work.items.empty()) Launch(std::move(work));
-  Settle(id, entry);
+  if (!LaunchIfReady(entry)) unready_.push_back(id);
   return id;
+}
+
+bool Dispatcher::LaunchIfReady(Entry& entry) {
+  const absl::StatusOr<bool> ready = entry.operation->Ready();
+  if (!ready.ok()) {
+    EndEntry(entry.id, entry, ready.status());
+  } else if (*ready) {
+    Work work{.operation = entry.id};
+    for (uint32_t item = 0; item < entry.operation->initial_items(); ++item)
+      work.items.push_back(item);
+    if (!work.items.empty()) Launch(std::move(work));
+  } else {
+    return false;
+  }
+  Settle(entry.id, entry);
+  return true;
+}
+
+bool Dispatcher::LaunchUnready() {
+  if (unready_.empty()) return false;
+  const auto gone = [this](uint64_t id) {
+    Entry* entry = FindLive(id);
+    return entry == nullptr || LaunchIfReady(*entry);
+  };
+  return std::erase_if(unready_, gone) > 0;
 }
 
 Dispatcher::Entry* Dispatcher::FindLive(uint64_t operation) {
@@ -76,6 +97,7 @@ void Dispatcher::WakeParked() {
 bool Dispatcher::Progress() {
   now_ns_ = SteadyNanos();
   bool busy = path_->Progress(now_ns_, &results_);
+  busy = LaunchUnready() || busy;
   for (size_t i = 0; i < results_.size(); ++i) OnResult(std::move(results_[i]));
   results_.clear();
 

@@ -72,7 +72,9 @@ class Dispatcher {
 
   // Returns whether anything happened.
   bool Progress();
-  bool has_work() const { return !ready_.empty() || path_->has_work() || handover_->has_events(); }
+  bool has_work() const {
+    return !ready_.empty() || !unready_.empty() || path_->has_work() || handover_->has_events();
+  }
   uint64_t next_timer_ns() const;
   size_t in_flight() const { return entries_.size(); }
 
@@ -182,6 +184,10 @@ class Dispatcher {
   void CallBackLost(std::span<const NodeIndex> holders, NodeIndex chosen);
 
   // --- Sending
+  // False: the operation has to be asked again.
+  bool LaunchIfReady(Entry& entry);
+  // Returns whether anything happened.
+  bool LaunchUnready();
   void Launch(Work work);
   void LaunchAt(Entry& entry, const NodeId& node, bool others, Work work);
   void SendTo(Entry& entry, const SessionInfo& session, uint32_t lane, bool others, Work work);
@@ -236,10 +242,11 @@ class Dispatcher {
   absl::flat_hash_map<uint64_t, std::unique_ptr<Entry>> entries_;
   absl::flat_hash_map<uint64_t, Request> exchanges_;
   std::vector<Work> parked_;
-  uint64_t wake_ns_ = kNever;    // of parked work that waits for a moment
-  Deadlines deadlines_;          // of operations
-  Deadlines timers_;             // of exchanges
-  std::vector<uint64_t> ready_;  // operations that have only to be finished
+  uint64_t wake_ns_ = kNever;      // of parked work that waits for a moment
+  Deadlines deadlines_;            // of operations
+  Deadlines timers_;               // of exchanges
+  std::vector<uint64_t> ready_;    // operations that have only to be finished
+  std::vector<uint64_t> unready_;  // operations that have yet to begin
 
   NodeRecords records_;
   HedgeBudget hedge_budget_;

@@ -31,6 +31,7 @@ struct Outgoing {
   PayloadBuffer owned;
   uint64_t reply_payload_bytes = 0;  // of an OK reply, exactly
   uint64_t rows = 0;                 // for the report
+  bool on_device = false;            // payload and answer lie in the client's device's memory
 };
 
 // A reply's payload, where it came to lie.

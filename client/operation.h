@@ -15,6 +15,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "client/exchange.h"
 #include "client/query.h"
 #include "client/session_info.h"
@@ -60,6 +61,8 @@ class Operation {
   // The one holder that will do, whatever the table says; null for all but measurements.
   virtual const Holder* fixed_holder() const { return nullptr; }
 
+  // Whether what it sends is there by now; asked in every turn until it is. An error ends the call.
+  virtual absl::StatusOr<bool> Ready() { return true; }
   // Makes messages that stand for exactly `items`, within the target's limits.
   virtual absl::Status Build(const Target& target, std::span<const uint32_t> items,
                              std::vector<Built>* built) = 0;

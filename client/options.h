@@ -22,6 +22,7 @@ struct ClientOptions {
   TlsFiles tls;
   std::vector<std::string> transports;  // of UCX; empty: whatever it finds
   LayoutHash expected_layout{};         // 0: whatever the daemons have
+  std::string device;  // "cuda:N": queries may lie in its memory; empty: in the host's only
 
   absl::Duration connect_timeout = absl::Seconds(5);
   absl::Duration call_timeout = absl::Seconds(10);  // of calls that name none

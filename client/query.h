@@ -44,6 +44,9 @@ struct QueryGroup {
   std::span<const VisibleChunk> chunks;
 };
 
+// A cudaStream_t.
+using CudaStream = void*;
+
 // Attention of query tokens in one layer. `groups` and their chunks are read during the call only;
 // `rows`, `out` and `lse` are used until the callback.
 struct AttendQuery {
@@ -59,6 +62,12 @@ struct AttendQuery {
   // Skip chunks, and holders, that are missing and say which; otherwise whatever is missing fails
   // the query.
   bool best_effort = false;
+  // `rows`, `out` and `lse` are memory of the client's device (ClientOptions::device), aligned to 8
+  // bytes, and are used in the order of `stream`: rows are sent once what the stream has been given
+  // is done, and the callback runs when the stream has been given the merge that writes out and lse.
+  // Nobody looks at the values on the way: a holder's NaN is then one in the answer. Never hedged.
+  bool on_device = false;
+  CudaStream stream = nullptr;
 };
 
 // One request to one holder, as it went.

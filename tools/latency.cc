@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "tools/bench_data.h"
 #include "tools/chunk_placer.h"
+#include "tools/query_memory.h"
 
 namespace latentd {
 namespace {
@@ -115,12 +116,20 @@ absl::StatusOr<std::vector<VisibleChunk>> PublishRandom(Client& client,
   return chunks;
 }
 
-// One request's buffers, reused.
-struct AttendSlot {
-  std::vector<Bf16> rows;
-  std::vector<std::byte> out;
-  std::vector<float> lse;
-};
+absl::StatusOr<std::vector<QueryBuffers>> MakeSlots(QueryMemory& memory,
+                                                    const AttendLoadOptions& options,
+                                                    const Geometry& geometry,
+                                                    std::mt19937_64& random) {
+  std::vector<QueryBuffers> slots;
+  for (uint32_t i = 0; i < options.concurrency; ++i) {
+    auto slot = QueryBuffers::Create(memory, options.rows(), geometry, OutFormat::kBf16);
+    if (!slot.ok()) return slot.status();
+    const std::vector<Bf16> rows = RandomBf16(random, options.rows() * geometry.row_width());
+    if (absl::Status s = memory.Write(slot->rows, rows.data()); !s.ok()) return s;
+    slots.push_back(*slot);
+  }
+  return slots;
+}
 
 struct Samples {
   std::vector<double> total, rtt, queue, compute, beyond;
@@ -159,12 +168,10 @@ absl::StatusOr<AttendLoadReport> MeasureAttend(Client& client, const AttendLoadO
   const std::vector<std::byte> records =
       RandomRecords(random, client.layout(), options.tokens_per_chunk());
   const Geometry geometry = client.layout().geometry();
-  std::vector<AttendSlot> slots(options.concurrency);
-  for (AttendSlot& slot : slots) {
-    slot.rows = RandomBf16(random, options.rows() * geometry.row_width());
-    slot.out.resize(options.rows() * geometry.latent_width * sizeof(Bf16));
-    slot.lse.resize(options.rows());
-  }
+  const auto memory = QueryMemory::Create(options.device);
+  if (!memory.ok()) return memory.status();
+  const auto slots = MakeSlots(**memory, options, geometry, random);
+  if (!slots.ok()) return slots.status();
   const auto chunks = PublishRandom(client, options, *placement, records);
   if (!chunks.ok()) return chunks.status();
   const QueryGroup group = {
@@ -174,18 +181,18 @@ absl::StatusOr<AttendLoadReport> MeasureAttend(Client& client, const AttendLoadO
   Samples samples;
   Driver driver(client, options);
   driver.Run([&](uint32_t index, bool counts, Driver::Done done) {
-    AttendSlot& slot = slots[index];
+    AttendQuery query = {
+        .layer = 0, .scale = 0.1352337788608801f, .heads = options.heads, .groups = {&group, 1}};
+    (*slots)[index].Fill(**memory, options.rows(), &query);
     const Clock::time_point start = Clock::now();
     return client.StartAttend(
-        {.layer = 0,
-         .scale = 0.1352337788608801f,
-         .heads = options.heads,
-         .groups = {&group, 1},
-         .rows = slot.rows,
-         .out = slot.out,
-         .lse = slot.lse},
-        options.timeout,
-        [&, start, counts, done = std::move(done)](const absl::StatusOr<AttendAnswer>& answer) {
+        query, options.timeout,
+        [&, start, counts, done = std::move(done)](absl::StatusOr<AttendAnswer> answer) {
+          // The caller has the answer when the device has merged it. With others in flight waiting
+          // for it here would be what is measured.
+          if (options.concurrency == 1) {
+            if (absl::Status s = (*memory)->Finish(); !s.ok() && answer.ok()) answer = s;
+          }
           if (answer.ok() && counts) {
             samples.Add(Microseconds(Clock::now() - start), *answer);
             report.bytes_sent += answer->bytes_sent;

@@ -23,6 +23,7 @@ constexpr uint64_t kMaxRequests = 10'000'000;
 struct Flags {
   ConnectionFlags connection;
   std::vector<std::string> transports;
+  std::string memory;
   int64_t spin_us = 50;
   std::string json_file;
   // replay
@@ -89,6 +90,9 @@ void AddFlags(CLI::App& app, Flags* flags) {
   app.add_option("--json", flags->json_file,
                  "write the results to this file too; - is stdout, instead of the tables")
       ->type_name("FILE");
+  app.add_option("--memory", flags->memory,
+                 "keep queries and answers in memory of this CUDA device, cuda:N; else the host's")
+      ->type_name("DEVICE");
   app.option_defaults()->group("Options");
   app.require_subcommand(1);
   app.fallthrough();
@@ -131,6 +135,7 @@ absl::StatusOr<std::unique_ptr<Client>> ConnectTo(const Flags& flags) {
                                  .client_name = "latent-bench",
                                  .tls = flags.connection.tls,
                                  .transports = TransportsOf(flags),
+                                 .device = flags.memory,
                                  .connect_timeout = absl::Seconds(flags.connection.timeout_s),
                                  .call_timeout = absl::Seconds(flags.connection.timeout_s),
                                  .spin = absl::Microseconds(flags.spin_us)});
@@ -176,6 +181,7 @@ absl::StatusOr<Outcome> RunReplay(const Flags& flags, ProgressLine& progress) {
   const ReplayOptions options = {
       .chunk_tokens = flags.chunk_tokens,
       .holders = flags.holders,
+      .device = flags.memory,
       .out_format = flags.out == "fp32" ? OutFormat::kFp32 : OutFormat::kBf16,
       .timeout = absl::Seconds(flags.connection.timeout_s),
       .progress = [&](const std::string& text) { progress.Show(text); },
@@ -209,6 +215,7 @@ absl::StatusOr<Outcome> RunLoad(const Flags& flags, const std::string& command,
     progress.Show(absl::StrCat(command, ": ", text));
   };
   options.interrupted = Interrupted;
+  options.device = flags.memory;
   if (command == "transport") {
     const auto reports = MeasureWire(**client, options);
     if (!reports.ok()) return reports.status();

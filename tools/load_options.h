@@ -16,6 +16,7 @@
 namespace latentd {
 
 struct LoadOptions {
+  std::string device;  // whose memory queries and answers are in: "cuda:N"; empty: the host's
   uint32_t heads = 128;
   uint32_t query_tokens = 1;
   uint32_t concurrency = 1;  // requests in flight

@@ -10,6 +10,7 @@
 #include "kernels/bf16.h"
 #include "tools/chunk_placer.h"
 #include "tools/expected.h"
+#include "tools/query_memory.h"
 #include "transport/record_checksum.h"
 
 namespace latentd {
@@ -24,6 +25,7 @@ class Replayer {
 
   absl::StatusOr<ReplayReport> Run() {
     if (absl::Status s = CheckFits(); !s.ok()) return s;
+    if (absl::Status s = TakeMemory(); !s.ok()) return s;
     Prepare();
     if (absl::Status s = Publish(); !s.ok()) return s;
     for (uint32_t layer = 0; layer < trace_.layers.size(); ++layer) {
@@ -45,6 +47,17 @@ class Replayer {
     return absl::InvalidArgumentError(absl::StrCat(
         trace_.name, ": ", trace_.layers.size(), " layers of ", trace_.geometry.latent_width, "+",
         trace_.geometry.rope_width, " values do not fit the cluster's layout: ", ToString(layout)));
+  }
+
+  absl::Status TakeMemory() {
+    auto memory = QueryMemory::Create(options_.device);
+    if (!memory.ok()) return memory.status();
+    memory_ = *std::move(memory);
+    auto buffers = QueryBuffers::Create(*memory_, uint64_t{trace_.steps} * trace_.heads,
+                                        trace_.geometry, options_.out_format);
+    if (!buffers.ok()) return buffers.status();
+    buffers_ = *buffers;
+    return absl::OkStatus();
   }
 
   // Everything that takes long happens before the first chunk is published: a daemon gives a client
@@ -110,11 +123,9 @@ class Replayer {
   }
 
   absl::Status AskStep(uint32_t layer, uint32_t step) {
-    const Clock::time_point start = Clock::now();
     const absl::StatusOr<AttendAnswer> answer = Ask(layer, step, 1);
-    const double us = std::chrono::duration<double, std::micro>(Clock::now() - start).count();
     if (!answer.ok()) return Named(answer.status(), layer, step);
-    report_.latency_us.push_back(us);
+    report_.latency_us.push_back(attend_us_);
     report_.routed_bytes += answer->bytes_sent + answer->bytes_received;
     Compare(layer, step, 1);
     return absl::OkStatus();
@@ -136,17 +147,27 @@ class Replayer {
     out_.assign(rows * trace_.geometry.latent_width * OutValueBytes(options_.out_format),
                 std::byte{0xff});
     lse_.assign(rows, 0);
-    return client_.Attend(
-        {.layer = layer,
-         .scale = trace_.scale,
-         .heads = trace_.heads,
-         .groups = {&group, 1},
-         .rows = std::span(trace_.layers[layer].queries)
-                     .subspan(size_t{first_step} * trace_.heads * width, rows * width),
-         .out_format = options_.out_format,
-         .out = out_,
-         .lse = lse_},
-        options_.timeout);
+    AttendQuery query = {.layer = layer,
+                         .scale = trace_.scale,
+                         .heads = trace_.heads,
+                         .groups = {&group, 1},
+                         .out_format = options_.out_format};
+    buffers_.Fill(*memory_, rows, &query);
+    const std::span<std::byte> lse = buffers_.lse.first(rows * sizeof(float));
+    const auto queries = std::span(trace_.layers[layer].queries)
+                             .subspan(size_t{first_step} * trace_.heads * width, rows * width);
+    absl::Status status = memory_->Write(buffers_.rows.first(queries.size_bytes()), queries.data());
+    if (status.ok()) status = memory_->Write(query.out, out_.data());
+    if (status.ok()) status = memory_->Write(lse, lse_.data());
+    if (!status.ok()) return status;
+    const Clock::time_point start = Clock::now();
+    absl::StatusOr<AttendAnswer> answer = client_.Attend(query, options_.timeout);
+    status = memory_->Finish();
+    attend_us_ = std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+    if (status.ok()) status = memory_->Read(query.out, out_.data());
+    if (status.ok()) status = memory_->Read(lse, lse_.data());
+    if (!status.ok()) return status;
+    return answer;
   }
 
   void Compare(uint32_t layer, uint32_t first_step, uint32_t steps) {
@@ -188,8 +209,11 @@ class Replayer {
   std::vector<std::vector<std::byte>> records_;  // of each layer
   std::vector<ExpectedAnswers> expected_;        // of each layer
   std::vector<VisibleChunk> chunks_;             // all their tokens
+  std::unique_ptr<QueryMemory> memory_;
+  QueryBuffers buffers_;
   std::vector<std::byte> out_;
   std::vector<float> lse_;
+  double attend_us_ = 0;  // of the last query
   ReplayReport report_;
 };
 

@@ -25,6 +25,7 @@ namespace latentd {
 struct ReplayOptions {
   uint32_t chunk_tokens = 128;
   uint32_t holders = 0;  // nodes that the chunks are spread over; 0: all
+  std::string device;     // whose memory queries and answers are in: "cuda:N"; empty: the host's
   OutFormat out_format = OutFormat::kBf16;
   absl::Duration timeout = absl::Seconds(10);
   std::function<void(const std::string&)> progress = [](const std::string&) {};

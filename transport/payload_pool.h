@@ -67,6 +67,9 @@ class PayloadPool {
   // memory.
   PayloadBuffer Take(size_t bytes);
 
+  // Whether the buffer is one of this pool's.
+  bool Lent(const PayloadBuffer& buffer) const { return buffer.pool_ == this; }
+
   uint64_t lent_bytes() const { return lent_bytes_; }
   uint64_t idle_bytes() const { return idle_bytes_; }
 

@@ -72,10 +72,16 @@ absl::StatusOr<std::shared_ptr<void>> UcxContext::RegisterMemory(void* base, siz
   if (const ucs_status_t status = ucp_mem_map(handle_, &params, &memh); status != UCS_OK) {
     return FromUcx(status, absl::StrCat("registering ", bytes, " bytes of memory"));
   }
+  ucp_mem_attr_t attributes = {};
+  attributes.field_mask = UCP_MEM_ATTR_FIELD_MEM_TYPE;
+  if (const ucs_status_t status = ucp_mem_query(memh, &attributes); status != UCS_OK) {
+    ucp_mem_unmap(handle_, memh);
+    return FromUcx(status, absl::StrCat("asking what ", bytes, " bytes of memory are"));
+  }
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto begin = reinterpret_cast<uintptr_t>(base);
-    ranges_.push_back({begin, begin + bytes, memh});
+    ranges_.push_back({begin, begin + bytes, memh, attributes.mem_type});
     ranges_version_.fetch_add(1, std::memory_order_release);
   }
   return std::shared_ptr<void>(

@@ -21,6 +21,7 @@ struct RegisteredRange {
   uintptr_t begin = 0;
   uintptr_t end = 0;
   ucp_mem_h memh = nullptr;
+  ucs_memory_type_t type = UCS_MEMORY_TYPE_HOST;
 };
 
 class UcxContext : public Context, public std::enable_shared_from_this<UcxContext> {

@@ -357,23 +357,34 @@ void UcxCore::FinishOperation(UcxOperation* operation, ucs_status_t status) {
 
 void UcxCore::DescribeMemory(const void* base, size_t bytes, ucp_request_param_t* param) {
   if (bytes == 0) return;
+  const RegisteredRange* range = FindRange(base, bytes);
+  if (range != nullptr) {
+    param->op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
+    param->memh = range->memh;
+  }
+  if (range != nullptr || !context_->cuda()) {
+    // Saves UCX the question what kind of memory this is.
+    param->op_attr_mask |= UCP_OP_ATTR_FIELD_MEMORY_TYPE;
+    param->memory_type = range != nullptr ? range->type : UCS_MEMORY_TYPE_HOST;
+  }
+}
+
+bool UcxCore::IsHostMemory(const void* base, size_t bytes) {
+  if (!context_->cuda()) return true;
+  const RegisteredRange* range = FindRange(base, bytes);
+  return range != nullptr && range->type == UCS_MEMORY_TYPE_HOST;
+}
+
+const RegisteredRange* UcxCore::FindRange(const void* base, size_t bytes) {
   if (context_->ranges_version() != ranges_version_) {
     ranges_version_ = context_->ranges_version();
     ranges_ = context_->ranges();
   }
   const auto begin = reinterpret_cast<uintptr_t>(base);
   for (const RegisteredRange& range : ranges_) {
-    if (range.begin <= begin && begin + bytes <= range.end) {
-      param->op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
-      param->memh = range.memh;
-      return;
-    }
+    if (range.begin <= begin && begin + bytes <= range.end) return &range;
   }
-  if (!context_->cuda()) {
-    // Saves UCX the question what kind of memory this is.
-    param->op_attr_mask |= UCP_OP_ATTR_FIELD_MEMORY_TYPE;
-    param->memory_type = UCS_MEMORY_TYPE_HOST;
-  }
+  return nullptr;
 }
 
 void UcxCore::Track(IncomingMessage::Impl* message) { Link(&messages_, message); }

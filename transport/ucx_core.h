@@ -79,7 +79,8 @@ class UcxCore {
   UcxCore& operator=(const UcxCore&) = delete;
 
   ucp_worker_h handle() const { return handle_; }
-  bool cuda() const { return context_->cuda(); }
+  // Bytes that the host may touch; false where nobody has said what memory it is.
+  bool IsHostMemory(const void* base, size_t bytes);
   size_t max_header_bytes() const { return scratch_.size() - sizeof(Preamble); }
 
   unsigned Progress();
@@ -131,6 +132,8 @@ class UcxCore {
   UcxOperation* StartOperation(std::shared_ptr<EndpointState> endpoint, SendCallback done);
   void FinishOperation(UcxOperation* operation, ucs_status_t status);
   void StartReceive(const PostponedReceive& receive);
+  // The registered memory that the bytes lie in; null when they do not.
+  const RegisteredRange* FindRange(const void* base, size_t bytes);
   // The parts of a ucp_request_param_t that tell UCX what memory this is.
   void DescribeMemory(const void* base, size_t bytes, ucp_request_param_t* param);
   std::span<const std::byte> WithPreamble(const Preamble& preamble,

@@ -55,7 +55,7 @@ void IncomingMessage::ReceiveInto(void* dst, std::function<void(absl::Status)> d
                    absl::FailedPreconditionError("receiving a payload: already received"));
     return;
   }
-  if (impl_->eager && !core->cuda()) {
+  if (impl_->eager && core->IsHostMemory(dst, impl_->payload_bytes)) {
     std::memcpy(dst, impl_->data, impl_->payload_bytes);
     core->Schedule(std::move(done), absl::OkStatus());
     return;

@@ -53,6 +53,9 @@ enum RequestFlags : uint16_t {
   kReplica =
       1 << 3,  // PUBLISH, SEAL, DROP: from the slot's primary to a node that holds or joins it,
                // as `placed` says
+  // ATTEND: the requester's rows and answer lie in a device's memory. A hint: an answer from such
+  // memory gets there sooner.
+  kDeviceMemory = 1 << 4,
   // ATTEND: groups' position_shift is there. A holder that does not know of it must not take it for
   // none.
   kShifted = 1 << 5,
@@ -233,7 +236,7 @@ static_assert(sizeof(StatEntry) == 40);
 // Answered by a holder whose table says that the slot has been where it is since exactly `placed`.
 // The reply's meta: ListReplyBody, StatEntry[chunks] in the order of ids, and for each chunk that is
 // open uint32_t[layers], the tokens that have arrived in each layer from its start. kMore if that is
-// not all.
+// not all. `present` is 0 for a chunk that was sealed so, and whose records are damaged there.
 struct ListBody {
   uint64_t placed;
   uint64_t after_hi;

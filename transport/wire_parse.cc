@@ -22,7 +22,7 @@ constexpr uint32_t kSlots = 65536;  // a slot is the top 16 bits of a chunk id
 uint16_t KnownFlags(Opcode opcode) {
   switch (opcode) {
     case Opcode::kAttend:
-      return wire::kOutFp32 | wire::kBestEffort | wire::kShifted;
+      return wire::kOutFp32 | wire::kBestEffort | wire::kDeviceMemory | wire::kShifted;
     case Opcode::kPublish:
       return wire::kPayloadChecksum | wire::kReplica;
     case Opcode::kSeal:

@@ -2,6 +2,7 @@
 #include "daemon/lane/lane.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -53,6 +54,11 @@ uint64_t OpenPages(const LaneOptions& options) {
   return std::max<uint64_t>(options.limits.open_bytes_per_session / page_bytes, 1);
 }
 
+std::optional<PayloadPool> PoolOf(std::optional<PayloadMemory> memory) {
+  if (!memory.has_value()) return std::nullopt;
+  return std::optional<PayloadPool>(std::in_place, kKeptBufferBytes, *std::move(memory));
+}
+
 absl::Status CheckOptions(const LaneOptions& options) {
   // Partials are sent as bf16 out, then fp32 lse: an odd number of values would leave lse
   // unaligned.
@@ -96,7 +102,7 @@ absl::StatusOr<std::unique_ptr<Lane>> MakeLane(LaneOptions options,
   if (arena.memory().on_host()) {
     auto registration = context->RegisterMemory(arena.memory().base(), arena.memory().bytes());
     if (!registration.ok()) return registration.status();
-    parts.registration = *std::move(registration);
+    parts.registrations.push_back(*std::move(registration));
   }
   auto worker = Worker::Create(context);
   if (!worker.ok()) return worker.status();
@@ -112,6 +118,14 @@ absl::StatusOr<std::unique_ptr<Lane>> MakeLane(LaneOptions options,
       EngineOptions{.batch = BatchLimitsOf(options), .max_in_flight = device.max_in_flight});
   parts.payloads = device.payloads;
   parts.rows_in_payloads = device.rows_in_payloads;
+  parts.device_payloads = device.device_payloads;
+  parts.enter_thread = device.enter_thread;
+  for (const std::span<std::byte> slab : device.slabs()) {
+    if (slab.empty()) continue;
+    auto registration = context->RegisterMemory(slab.data(), slab.size());
+    if (!registration.ok()) return registration.status();
+    parts.registrations.push_back(*std::move(registration));
+  }
   return std::make_unique<LaneImpl>(std::move(options), std::move(parts));
 }
 
@@ -124,9 +138,11 @@ LaneImpl::LaneImpl(LaneOptions options, Parts parts)
       context_(std::move(parts.context)),
       mailbox_(std::move(parts.mailbox)),
       store_(std::move(parts.store)),
-      registration_(std::move(parts.registration)),
       buffers_(kKeptBufferBytes, std::move(parts.payloads)),
       rows_in_buffers_(parts.rows_in_payloads),
+      device_buffers_(PoolOf(std::move(parts.device_payloads))),
+      registrations_(std::move(parts.registrations)),
+      enter_thread_(std::move(parts.enter_thread)),
       worker_(std::move(parts.worker)),
       waiter_(std::move(parts.waiter)),
       engine_(std::move(parts.engine)),

@@ -56,7 +56,7 @@ absl::Status LaneImpl::PrepareAttend(LaneRequest& request, Problem& problem) {
   const OutFormat format = attend.out_fp32 ? OutFormat::kFp32 : OutFormat::kBf16;
   const Geometry geometry = options_.layout.geometry();
   const uint64_t bytes = *AttendReplyBytes(body.tokens, body.heads, geometry, format);
-  request.reply = buffers_.Take(bytes);
+  request.reply = TakeBuffer(request, bytes);
   if (request.reply.empty()) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for a reply of ", bytes, " bytes"));
   }
@@ -75,6 +75,16 @@ absl::Status LaneImpl::PrepareAttend(LaneRequest& request, Problem& problem) {
   return ValidateProblem(problem, geometry);
 }
 
+PayloadBuffer LaneImpl::TakeBuffer(const LaneRequest& request, uint64_t bytes) {
+  // Rows that are to be turned are turned by the host.
+  const uint16_t flags = request.parsed.header.flags;
+  const bool wants_device = (flags & wire::kDeviceMemory) != 0 && (flags & wire::kShifted) == 0;
+  if (wants_device && device_buffers_.has_value()) {
+    if (PayloadBuffer buffer = device_buffers_->Take(bytes); !buffer.empty()) return buffer;
+  }
+  return buffers_.Take(bytes);
+}
+
 // Rows are read where they arrived, as 16-bit values: a transport that does not align them, or that
 // keeps them where the device cannot read, costs a copy; so do rows that are to be turned.
 absl::Status LaneImpl::PlaceRows(LaneRequest& request) {
@@ -91,7 +101,11 @@ absl::Status LaneImpl::PlaceRows(LaneRequest& request) {
   return absl::OkStatus();
 }
 
+// The device says itself of rows that arrived there which of them are of no use.
 absl::Status LaneImpl::CheckRows(const LaneRequest& request) const {
+  if (device_buffers_.has_value() && device_buffers_->Lent(request.received)) {
+    return absl::OkStatus();
+  }
   const wire::AttendBody& body = std::get<AttendRequest>(request.parsed.body).attend;
   const auto bad =
       FirstNonFiniteRow(reinterpret_cast<const Bf16*>(request.payload.data()),

@@ -4,6 +4,9 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "daemon/lane/lane_options.h"
@@ -20,6 +23,15 @@ struct LaneDevice {
   PayloadMemory payloads;
   // Rows that came elsewhere, in a transport's own memory, are copied into `payloads` first.
   bool rows_in_payloads = false;
+  // Memory of the device's own, for requesters whose rows and answers lie on a device; none on a
+  // device that is the host. Bounded: `payloads` serve whatever it has no room for.
+  std::optional<PayloadMemory> device_payloads;
+  // What both are cut from, once there is a backend; empty ones among them are none.
+  std::function<std::vector<std::span<std::byte>>()> slabs = [] {
+    return std::vector<std::span<std::byte>>();
+  };
+  // Called first by the thread that the lane is to be.
+  std::function<void()> enter_thread = [] {};
   // Over `pages` pages at `cache`, which lies in what allocate_records gave.
   std::function<absl::StatusOr<std::unique_ptr<Backend>>(const CacheView& cache, uint32_t pages)>
       make_backend;

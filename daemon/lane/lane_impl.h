@@ -23,6 +23,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -59,10 +60,12 @@ class LaneImpl : public Lane {
     std::unique_ptr<Worker> worker;
     std::unique_ptr<IdleWaiter> waiter;
     std::unique_ptr<LatentStore> store;
-    std::shared_ptr<void> registration;  // of the store's memory with UCX; none of a device's
+    std::vector<std::shared_ptr<void>> registrations;  // with UCX
     std::unique_ptr<Engine> engine;
     PayloadMemory payloads;
     bool rows_in_payloads = false;
+    std::optional<PayloadMemory> device_payloads;
+    std::function<void()> enter_thread;
   };
 
   LaneImpl(LaneOptions options, Parts parts);
@@ -228,6 +231,8 @@ class LaneImpl : public Lane {
   void Refuse(const IncomingMessage& message, wire::Opcode opcode, uint64_t request_id,
               const absl::Status& status, absl::Time now);
   void CountReply(wire::Code code);
+  // For a payload of the request; memory of the device if the requester's is, and there is room.
+  PayloadBuffer TakeBuffer(const LaneRequest& request, uint64_t bytes);
   // Ends a request: gives back its pins, buffers and admission.
   void Forget(LaneRequest& request);
 
@@ -241,9 +246,11 @@ class LaneImpl : public Lane {
   const std::shared_ptr<Context> context_;
   const std::shared_ptr<Mailbox> mailbox_;  // also of callbacks that outlive the lane
   std::unique_ptr<LatentStore> store_;
-  std::shared_ptr<void> registration_;
   PayloadPool buffers_;
-  const bool rows_in_buffers_;  // the device wants rows there
+  const bool rows_in_buffers_;                 // the device wants rows there
+  std::optional<PayloadPool> device_buffers_;  // for requesters with device memory
+  const std::vector<std::shared_ptr<void>> registrations_;
+  const std::function<void()> enter_thread_;
   std::unique_ptr<Worker> worker_;
   const std::unique_ptr<IdleWaiter> waiter_;
   std::unique_ptr<Engine> engine_;

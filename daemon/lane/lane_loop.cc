@@ -41,6 +41,7 @@ void PinToCpus(uint32_t lane, const std::vector<int>& cpus) {
 void LaneImpl::Run() {
   pthread_setname_np(pthread_self(), absl::StrCat("lane-", options_.index).c_str());
   PinToCpus(options_.index, options_.cpus);
+  enter_thread_();
   uint64_t fruitless = 0;
   while (true) {
     const absl::Time now = SteadyNow();

@@ -266,7 +266,7 @@ void LaneImpl::Accept(const SessionPtr& session, ParsedRequest parsed, IncomingM
     request.payload = request.message.eager_payload();
     return Dispatch(request);
   }
-  request.received = buffers_.Take(payload_bytes);
+  request.received = TakeBuffer(request, payload_bytes);
   if (request.received.empty()) {
     return Finish(request, absl::ResourceExhaustedError(absl::StrCat("no memory for a payload of ",
                                                                      payload_bytes, " bytes")));

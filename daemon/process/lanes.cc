@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "daemon/process/log.h"
 #include "daemon/process/memory_check.h"
+#include "kernels/cuda/records_memory.h"
 #include "transport/worker.h"
 
 namespace latentd {
@@ -108,6 +109,20 @@ std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation genera
   return all;
 }
 
+namespace {
+
+// UCX looks for the device of the thread that makes its context.
+bool EnterCuda(const Config& config) {
+  for (const LaneConfig& lane : config.data.lanes) {
+    if (lane.device.kind != DeviceKind::kCuda) continue;
+    UseDevice(lane.device.index);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& config,
                                                              Generation generation,
                                                              const LaneSeams& seams) {
@@ -116,7 +131,7 @@ absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& confi
     return memory;
   }
   absl::StatusOr<std::shared_ptr<Context>> context =
-      Context::Create({.transports = config.data.transports, .cuda = false});
+      Context::Create({.transports = config.data.transports, .cuda = EnterCuda(config)});
   if (!context.ok()) {
     return absl::Status(context.status().code(),
                         absl::StrCat("data.transports: ", context.status().message()));

@@ -32,7 +32,7 @@ bool Aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) 
 
 enum class Place { kDevice, kPinned, kOrdinary };
 
-Place PlaceOf(const void* pointer) {
+Place AskPlaceOf(const void* pointer) {
   cudaPointerAttributes attributes;
   if (cudaPointerGetAttributes(&attributes, pointer) != cudaSuccess) {
     cudaGetLastError();
@@ -85,6 +85,15 @@ class Copies {
 struct BackendMemory {
   bool device_page_tables = false;
   bool pinned_payloads = false;
+  std::span<const std::byte> device_payloads;
+
+  Place PlaceOf(const void* pointer) const {
+    if (!pinned_payloads) return AskPlaceOf(pointer);
+    const auto* at = static_cast<const std::byte*>(pointer);
+    const bool on_device =
+        at >= device_payloads.data() && at < device_payloads.data() + device_payloads.size();
+    return on_device ? Place::kDevice : Place::kPinned;
+  }
 };
 
 // One batch in flight: its stream and everything that must live until it is done.
@@ -192,7 +201,7 @@ class InFlight {
   absl::Status Enqueue(std::span<const Problem> problems, const Arena& arena,
                        const PlanDevice& device, const BackendMemory& memory) {
     problems_.assign(problems.begin(), problems.end());
-    absl::Status status = Stage(arena.geometry, memory.pinned_payloads);
+    absl::Status status = Stage(arena.geometry, memory);
     if (!status.ok()) return status;
     plan_.Build(arena.geometry, device_problems_, device);
     status = uploaded_.Prepare(plan_, static_cast<uint32_t>(problems.size()), arena,
@@ -215,7 +224,7 @@ class InFlight {
   // Finds memory of the device for whatever is not there, and says what is to be copied. Kernels that
   // use the host's memory in place wait for it again and again: 128 rows over 2k tokens took 81 us
   // between the stream's first event and its last (H100), copied in and out 34.
-  absl::Status Stage(const Geometry& geometry, bool pinned) {
+  absl::Status Stage(const Geometry& geometry, const BackendMemory& memory) {
     device_problems_ = problems_;
     staging_.assign(problems_.size(), {});
     uint64_t bytes = 0;
@@ -228,22 +237,23 @@ class InFlight {
     absl::Status status = on_device_.Grow(bytes);
     if (status.ok()) status = copies_in_.Reserve(problems_.size() + 1);
     if (status.ok()) status = copies_out_.Reserve(2 * problems_.size() + 1);
-    if (status.ok() && !pinned) status = staged_.Grow(bytes);
+    if (status.ok() && !memory.pinned_payloads) status = staged_.Grow(bytes);
     if (!status.ok()) return status;
     copies_in_.Clear();
     copies_out_.Clear();
     uint64_t offset = 0;
     for (size_t p = 0; p < problems_.size(); ++p) {
       if (problems_[p].tokens == 0) continue;
-      StageRows(geometry, p, pinned, offset);
-      StageOut(geometry, p, pinned, offset);
+      StageRows(geometry, p, memory, offset);
+      StageOut(geometry, p, memory, offset);
     }
     return absl::OkStatus();
   }
 
-  void StageRows(const Geometry& geometry, size_t p, bool pinned, uint64_t& offset) {
+  void StageRows(const Geometry& geometry, size_t p, const BackendMemory& memory,
+                 uint64_t& offset) {
     const Problem& problem = problems_[p];
-    const Place place = pinned ? Place::kPinned : PlaceOf(problem.rows);
+    const Place place = memory.PlaceOf(problem.rows);
     if (place == Place::kDevice && Aligned(problem.rows)) return;
     const uint64_t bytes =
         uint64_t{problem.tokens} * problem.heads * geometry.row_width() * sizeof(Bf16);
@@ -257,10 +267,10 @@ class InFlight {
     offset += AlignUp(bytes);
   }
 
-  void StageOut(const Geometry& geometry, size_t p, bool pinned, uint64_t& offset) {
+  void StageOut(const Geometry& geometry, size_t p, const BackendMemory& memory, uint64_t& offset) {
     const Problem& problem = problems_[p];
-    const Place out = pinned ? Place::kPinned : PlaceOf(problem.out);
-    const Place lse = pinned ? Place::kPinned : PlaceOf(problem.lse);
+    const Place out = memory.PlaceOf(problem.out);
+    const Place lse = memory.PlaceOf(problem.lse);
     if (out == Place::kDevice && Aligned(problem.out) && lse == Place::kDevice) return;
     const uint64_t rows = uint64_t{problem.tokens} * problem.heads;
     const uint64_t out_bytes = rows * geometry.latent_width * OutValueBytes(problem.out_format);
@@ -394,7 +404,8 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOption
   auto backend = std::make_unique<CudaBackend>(
       options.device, found.devices[options.device].name, *arena, *device,
       BackendMemory{.device_page_tables = options.device_page_tables,
-                    .pinned_payloads = options.pinned_payloads});
+                    .pinned_payloads = options.pinned_payloads,
+                    .device_payloads = options.device_payloads});
   absl::Status status = backend->Init(options.max_in_flight);
   if (!status.ok()) return status;
   return backend;

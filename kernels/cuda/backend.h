@@ -2,8 +2,10 @@
 #ifndef LATENTD_KERNELS_CUDA_BACKEND_H_
 #define LATENTD_KERNELS_CUDA_BACKEND_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
@@ -21,9 +23,11 @@ struct CudaBackendOptions {
   // Segment::page_ids are pointers of the device, to tables that stay unchanged while a batch is in
   // flight. Else of the host, and copied with each batch.
   bool device_page_tables = false;
-  // Rows, out and lse of every problem are pinned memory of the host. Else CUDA is asked about each
-  // of them, which takes a good part of a microsecond.
+  // Rows, out and lse of every problem are pinned memory of the host, or of the device if they lie in
+  // `device_payloads`. Else CUDA is asked about each of them, which takes a good part of a
+  // microsecond.
   bool pinned_payloads = false;
+  std::span<const std::byte> device_payloads;
 };
 
 // A backend whose batches run on streams of their own, one for each batch in flight.

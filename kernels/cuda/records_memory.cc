@@ -250,6 +250,20 @@ void* AllocatePinned(int device, size_t bytes) {
 
 void FreePinned(void* memory) { cudaFreeHost(memory); }
 
+void* AllocateOnDevice(int device, size_t bytes) {
+  void* memory = nullptr;
+  cudaSetDevice(device);
+  if (cudaMalloc(&memory, bytes) == cudaSuccess) return memory;
+  cudaGetLastError();
+  return nullptr;
+}
+
+void FreeOnDevice(void* memory) { cudaFree(memory); }
+
+void UseDevice(int device) {
+  if (cudaSetDevice(device) != cudaSuccess) cudaGetLastError();
+}
+
 #else  // !LATENTD_HAVE_CUDA
 
 absl::StatusOr<std::unique_ptr<RecordMemory>> MakeCudaRecordMemory(int device, uint64_t bytes) {
@@ -264,6 +278,11 @@ void* AllocatePinned(int device, size_t bytes) {
 }
 
 void FreePinned(void* memory) { (void)memory; }
+
+void* AllocateOnDevice(int device, size_t bytes) { return AllocatePinned(device, bytes); }
+void FreeOnDevice(void* memory) { FreePinned(memory); }
+
+void UseDevice(int device) { (void)device; }
 
 #endif
 

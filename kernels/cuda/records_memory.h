@@ -1,4 +1,5 @@
-// Memory of a CUDA device for records, and pinned memory of the host that kernels reach in place.
+// Memory of a CUDA device for records and payloads, and pinned memory of the host that kernels reach
+// in place.
 //
 // Works in every build: without CUDA everything is refused with "built without CUDA".
 #ifndef LATENTD_KERNELS_CUDA_RECORDS_MEMORY_H_
@@ -22,6 +23,13 @@ absl::StatusOr<std::unique_ptr<RecordMemory>> MakeCudaRecordMemory(int device, u
 // better. Null when there is none. Takes a millisecond and more: for pools.
 void* AllocatePinned(int device, size_t bytes);
 void FreePinned(void* memory);
+
+// Memory of `device`, aligned to 256 bytes. Null when there is none. For pools, like the above.
+void* AllocateOnDevice(int device, size_t bytes);
+void FreeOnDevice(void* memory);
+
+// Makes `device` the calling thread's: UCX's transports for its memory look there.
+void UseDevice(int device);
 
 }  // namespace latentd
 

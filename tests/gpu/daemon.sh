@@ -53,11 +53,22 @@ refused() {
   ((status == 1)) && grep -qE "$3" "$run/latentd.log"
 }
 
-# replay RECORD OUT CHUNK_TOKENS
+# replay RECORD OUT CHUNK_TOKENS OPTION...
 replay() {
-  "$programs/latent-bench" --endpoint "$endpoint" replay --record "$1" --out "$2" \
+  "$programs/latent-bench" --endpoint "$endpoint" "${@:4}" replay --record "$1" --out "$2" \
     --chunk-tokens "$3" $(printf -- '--trace %s ' tests/data/*.safetensors)
 }
+
+# Several processes share the GPU without taking turns; without it, as on machines that do not allow
+# it, each waits for the others' time slices.
+mps=
+start_mps() {
+  command -v nvidia-cuda-mps-control >/dev/null || { echo "no MPS here"; return 1; }
+  export CUDA_MPS_PIPE_DIRECTORY=$run/mps CUDA_MPS_LOG_DIRECTORY=$run/mps
+  mkdir -p "$run/mps"
+  nvidia-cuda-mps-control -d && mps=1
+}
+stop_mps() { [[ -z $mps ]] || echo quit | nvidia-cuda-mps-control; }
 
 # latency TRANSPORT NAME ARGUMENT...: a row of the table from latent-bench's report.
 latency() {
@@ -73,7 +84,7 @@ latency() {
 }
 
 # row TRANSPORT NAME FIGURES
-row() { table+=("$(printf '%-5s %-34s %s' "$@")"); }
+row() { table+=("$(printf '%-8s %-34s %s' "$@")"); }
 
 latencies() {
   local heads
@@ -88,6 +99,17 @@ latencies() {
   latency "$1" "16 heads, 2k, 64 in flight" --heads 16 --concurrency 64 --requests 100000
 }
 
+# With queries and answers in the GPU's memory, as frontends on the same machine have them.
+latencies_on_device() {
+  local on_device=(--memory cuda:0)
+  latency "$1" "GPU memory, 1 x 16 heads, 2k" --heads 16 "${on_device[@]}"
+  latency "$1" "GPU memory, 1 x 128 heads, 2k" --heads 128 "${on_device[@]}"
+  latency "$1" "GPU memory, 2 x 128 heads, 2k" --heads 128 --query-tokens 2 "${on_device[@]}"
+  latency "$1" "GPU memory, 8 x 128 heads, 2k" --heads 128 --query-tokens 8 "${on_device[@]}"
+  latency "$1" "GPU memory, 16 heads, 64 in flight" --heads 16 --concurrency 64 --requests 100000 \
+    "${on_device[@]}"
+}
+
 test_daemon() {
   step "a device that is not there is refused" refused cuda:9 1GiB 'cuda:9 is not there'
   step "a cache beyond the free memory is refused" refused cuda:0 900GiB 'GiB free'
@@ -96,6 +118,7 @@ test_daemon() {
     step "start, $record" start_daemon "$record" auto || continue
     step "replay, $record, chunks of 128" replay "$record" bf16 128
     step "replay, $record, chunks of 1000, fp32 answers" replay "$record" fp32 1000
+    step "replay, $record, GPU memory" replay "$record" bf16 128 --memory cuda:0
     if ((benchmark)) && [[ $record == bf16 ]]; then latencies tcp; fi
     step "stop, $record" stop_daemon
   done
@@ -103,4 +126,10 @@ test_daemon() {
   step "start, shm" start_daemon bf16 '[shm]' || return
   latencies shm
   step "stop, shm" stop_daemon
+  start_mps
+  step "start, shm and cuda" start_daemon bf16 '[shm, cuda]' || return
+  step "replay, cuda, GPU memory" replay bf16 bf16 128 --transports shm,cuda --memory cuda:0
+  latencies_on_device shm,cuda
+  step "stop, shm and cuda" stop_daemon
+  stop_mps
 }

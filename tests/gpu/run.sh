@@ -81,6 +81,7 @@ catch_step() {
 test_kernels() {
   catch_step "attention against fp64" "$programs/attention_gpu_test"
   catch_step "records" "$programs/records_gpu_test"
+  catch_step "merging" "$programs/merge_gpu_test"
   catch_step "the rotation of a chunk" "$programs/splice_gpu_test"
   step "a faulted device" "$programs/records_gpu_test" "[fault]"
   catch_step "the store over the device's memory" "$programs/latent_store_gpu_test"
@@ -107,8 +108,8 @@ if ((benchmark)); then
     step "rotation benchmark" "$programs/splice_gpu_benchmark" && cat "$log"
   fi
   if ((${#table[@]} > 0)); then
-    echo "== end to end, another process with host memory; microseconds"
-    printf '%-40s%19s%9s%9s%9s%12s\n' "" "p50/p99" queue compute beyond queries/s
+    echo "== end to end, another process; microseconds"
+    printf '%-43s%19s%9s%9s%9s%12s\n' "" "p50/p99" queue compute beyond queries/s
     printf '%s\n' "${table[@]}"
   fi
 fi
