@@ -113,8 +113,8 @@ absl::Status LaneImpl::CheckState(const ParsedRequest& request) const {
 absl::Status LaneImpl::CheckFence() const {
   if (options_.fence == nullptr || !options_.fence->closed()) return absl::OkStatus();
   return WithRetryAfter(
-      absl::UnavailableError(absl::StrCat("node ", options_.node_id,
-                                          " has lost its lease: its slots may be others' by now")),
+      absl::UnavailableError(
+          absl::StrCat("node ", options_.node_id, " ", FenceReasonText(options_.fence->reason()))),
       kUnavailableRetry);
 }
 

@@ -233,6 +233,8 @@ TEST_CASE("a node that has lost its lease answers nothing about chunks") {
   }
   CHECK(client.Ping().status().ok());
   CHECK(client.Echo(std::vector<std::byte>(10), 10).status().ok());
+  fence.ServeUntil(absl::UnixEpoch(), FenceReason::kIdTaken);
+  CHECK(client.Attend(query).text().find("another daemon has this node id") != std::string::npos);
   fence.ServeUntil(ServingFence::Now() + absl::Hours(1));
   CHECK(client.Attend(query).status().ok());
 }
