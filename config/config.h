@@ -175,6 +175,7 @@ struct MigrationConfig {
 
 struct ScrubConfig {
   uint64_t rate_bytes_per_s = 16 * kMiB;  // of each lane; 0: never
+  uint64_t every_ms = 600'000;            // from the beginning of one pass to that of the next
 
   friend bool operator==(const ScrubConfig&, const ScrubConfig&) = default;
 };

@@ -278,6 +278,7 @@ class LaneImpl : public Lane {
   absl::Time next_orphans_ = absl::InfinitePast();
   std::deque<LocalWork> local_work_;
   absl::Time next_scrub_ = absl::InfinitePast();
+  uint64_t scrub_pass_bytes_ = 0;  // read by the pass that goes on
   absl::Time scrub_pass_ = absl::InfinitePast();  // when this pass began
 
   MessageBytes scratch_;  // the message being built

@@ -131,6 +131,17 @@ TEST_CASE("a chunk that changes where it lies is found, told of, never answered,
   CHECK(after.payload == before.payload);
 }
 
+TEST_CASE("chunks that come to an empty store are read again without waiting for the next pass") {
+  LaneOptions options = TestOptions();
+  options.scrub_bytes_per_s = uint64_t{1} << 30;
+  options.scrub_pass_every = absl::Hours(1);
+  LaneWorld world(options);
+  TestClient client(world);
+  world.Settle();  // the first pass is over
+  client.Fill(1, 10);
+  CHECK(WaitFor([&] { return world.stats().scrubbed_bytes.Get() > 0; }));
+}
+
 TEST_CASE("a lane that is told not to scrub reads nothing") {
   LaneWorld world;
   TestClient client(world);

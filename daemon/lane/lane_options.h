@@ -85,7 +85,8 @@ struct LaneOptions {
   // Sealed chunks are read again and compared with their checksums at this rate while the lane has
   // nothing else to do; 0: never.
   uint64_t scrub_bytes_per_s = 0;
-  absl::Duration scrub_pass_every = absl::Minutes(10);  // at most so often each of them
+  absl::Duration scrub_pass_every =
+      absl::Minutes(10);  // at most so often each of them; 0: on and on
 
   LaneLimits limits;
 };

@@ -1,6 +1,7 @@
 // Integrity at rest: while the lane has nothing else to do, it reads its sealed chunks again, a
 // little at a time.
 #include <algorithm>
+#include <utility>
 
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
@@ -12,6 +13,8 @@ namespace {
 // Some tens of microseconds: what a request that comes meanwhile waits.
 constexpr uint64_t kStepBytes = uint64_t{256} << 10;
 constexpr absl::Duration kShortestPause = absl::Milliseconds(1);
+// Where there was nothing to read.
+constexpr absl::Duration kLookAgainAfter = absl::Seconds(1);
 
 }  // namespace
 
@@ -31,8 +34,13 @@ void LaneImpl::Scrub(absl::Time now) {
       now + std::max(kShortestPause,
                      absl::Seconds(1) * (static_cast<double>(step->bytes) /
                                          static_cast<double>(options_.scrub_bytes_per_s)));
+  scrub_pass_bytes_ += step->bytes;
   if (step->end_of_pass) {
-    next_scrub_ = std::max(next_scrub_, scrub_pass_ + options_.scrub_pass_every);
+    // Chunks that come after an empty pass do not wait for the time of the next.
+    const bool was_empty = std::exchange(scrub_pass_bytes_, 0) == 0;
+    const absl::Duration every = was_empty ? std::min(kLookAgainAfter, options_.scrub_pass_every)
+                                           : options_.scrub_pass_every;
+    next_scrub_ = std::max(next_scrub_, scrub_pass_ + every);
     scrub_pass_ = next_scrub_;
   }
   if (step->corrupt.has_value()) {

@@ -104,6 +104,7 @@ std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation genera
     options.acks_all = config.acks == Acks::kAll;
     options.fence = seams.fence;
     options.scrub_bytes_per_s = config.scrub.rate_bytes_per_s;
+    options.scrub_pass_every = absl::Milliseconds(config.scrub.every_ms);
     all.push_back(std::move(options));
   }
   return all;
