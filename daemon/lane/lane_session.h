@@ -33,6 +33,7 @@ struct LaneSession {
   State state = State::kAdded;
   std::unique_ptr<Endpoint> endpoint;
   uint64_t sender = 0;
+  bool was_bound = false;  // ever
 
   InFlight in_flight;
   absl::flat_hash_set<uint64_t> requests;  // in flight, by serial

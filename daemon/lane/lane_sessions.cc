@@ -71,9 +71,13 @@ absl::Status LaneImpl::Bind(const SessionPtr& session, uint64_t sender, absl::Ti
   by_sender_[sender] = session;
   session->state = LaneSession::State::kBound;
   std::string transports = session->endpoint->Transports();
-  LogInfo("session connected", {{"client", session->grant.client_name},
-                                {"lane", options_.index},
-                                {"transports", transports}});
+  // A client closes its connection to get back what it lends to requests that were refused: under
+  // load at a node that refuses, over and over.
+  LogEvent(session->was_bound ? LogSeverity::kDebug : LogSeverity::kInfo, "session connected",
+           {{"client", session->grant.client_name},
+            {"lane", options_.index},
+            {"transports", transports}});
+  session->was_bound = true;
   const std::lock_guard<std::mutex> lock(transports_mutex_);
   transports_ = std::move(transports);
   return absl::OkStatus();
