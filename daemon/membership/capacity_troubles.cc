@@ -4,14 +4,28 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "routing/desired_holders.h"
 #include "routing/fair_shares.h"
 
 namespace latentd {
 namespace {
 
-std::string InGib(uint64_t bytes) {
-  return absl::StrFormat("%.1f GiB", static_cast<double>(bytes) / (1 << 30));
+std::string Size(uint64_t bytes) {
+  auto value = static_cast<double>(bytes);
+  const char* unit = "B";
+  for (const char* larger : {"KiB", "MiB", "GiB", "TiB"}) {
+    if (value < 1024) break;
+    value /= 1024;
+    unit = larger;
+  }
+  return absl::StrFormat("%.1f %s", value, unit);
+}
+
+std::string Names(std::span<const NodeInfo> nodes, const std::vector<NodeIndex>& which) {
+  return absl::StrJoin(which, ", ", [&](std::string* to, NodeIndex node) {
+    absl::StrAppend(to, "'", nodes[node].id, "'");
+  });
 }
 
 }  // namespace
@@ -21,11 +35,13 @@ std::vector<std::string> CapacityTroubles(std::span<const NodeInfo> nodes, uint3
   if (!eligible.ok()) return {std::string(eligible.status().message())};
   std::vector<std::string> troubles;
   const auto copies = std::min(replicas, static_cast<uint32_t>(eligible->size()));
+  const std::string names = Names(nodes, *eligible);
+  if (nodes[eligible->front()].state == NodeState::kDraining) {
+    troubles.push_back(
+        absl::StrCat(names, eligible->size() == 1 ? " drains" : " drain",
+                     ", and no other node is there to take the slots: a drain cannot end"));
+  }
   if (copies < replicas) {
-    std::string names;
-    for (const NodeIndex node : *eligible) {
-      absl::StrAppend(&names, names.empty() ? "'" : ", '", nodes[node].id, "'");
-    }
     troubles.push_back(absl::StrCat("replicas is ", replicas, ", and only ", copies,
                                     " of the nodes can take slots: ", names));
   }
@@ -33,8 +49,8 @@ std::vector<std::string> CapacityTroubles(std::span<const NodeInfo> nodes, uint3
     const NodeInfo& node = nodes[idle.node];
     if (node.capacity_bytes - idle.usable_bytes < node.capacity_bytes / 10) continue;
     troubles.push_back(absl::StrCat(
-        "node '", node.id, "' can use ", InGib(idle.usable_bytes), " of its ",
-        InGib(node.capacity_bytes),
+        "node '", node.id, "' can use ", Size(idle.usable_bytes), " of its ",
+        Size(node.capacity_bytes),
         ": the other nodes have no room for the other copies (replicas: ", replicas, ")"));
   }
   return troubles;

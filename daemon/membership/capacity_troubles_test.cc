@@ -34,5 +34,24 @@ TEST_CASE("too few nodes for the copies are counted and named") {
       std::vector<std::string>{"replicas is 3, and only 2 of the nodes can take slots: 'a', 'b'"});
 }
 
+TEST_CASE("small nodes are told of in small units") {
+  std::vector nodes = {MakeNode("a", 1), MakeNode("b", 1)};
+  nodes[0].capacity_bytes = uint64_t{512} << 20;
+  nodes[1].capacity_bytes = uint64_t{16} << 20;
+  CHECK(
+      CapacityTroubles(nodes, 2).at(0).starts_with("node 'a' can use 16.0 MiB of its 512.0 MiB: "));
+}
+
+TEST_CASE("nodes that drain with nobody left to take their slots are named") {
+  const NodeInfo a = MakeNode("a", 80, NodeState::kDraining);
+  const NodeInfo b = MakeNode("b", 80, NodeState::kDraining);
+  CHECK(
+      CapacityTroubles(std::vector{a}, 1) ==
+      std::vector<std::string>{"'a' drains, and no other node is there to take the slots: a drain "
+                               "cannot end"});
+  CHECK(CapacityTroubles(std::vector{a, b}, 2).at(0).starts_with("'a', 'b' drain, and "));
+  CHECK(CapacityTroubles(std::vector{a, MakeNode("c", 80)}, 1).empty());
+}
+
 }  // namespace
 }  // namespace latentd

@@ -236,6 +236,11 @@ void ClusterNode::SetDraining(bool draining) {
 
 void ClusterNode::Claim(const std::vector<SlotClaim>& claims) { claims_.Add(claims); }
 
+void ClusterNode::ReportMissed(const MissedWrite& missed) {
+  claims_.AddMissed(missed);
+  if (known_.table != nullptr) claims_.Follow(*known_.table);
+}
+
 std::function<void(const absl::Status&)> ClusterNode::TroubleOf(Asker asker) {
   return [this, asker](const absl::Status& status) {
     etcd_troubles_[asker] = {status, scheduler_->now()};
@@ -287,9 +292,10 @@ ClusterNodeStatus ClusterNode::status() const {
   add(EtcdTrouble());
   status.etcd_trouble = std::string(EtcdTrouble().message());
   if (progress_.degraded > 0) {
-    status.troubles.push_back(
-        absl::StrCat(progress_.degraded, " slots have fewer than ", options_.replicas,
-                     " copies: ", known_.table->nodes().size(), " nodes are there"));
+    const size_t nodes = known_.table->nodes().size();
+    status.troubles.push_back(absl::StrCat(progress_.degraded, " slots have fewer than ",
+                                           options_.replicas, " copies: ", nodes,
+                                           nodes == 1 ? " node is there" : " nodes are there"));
   }
   status.troubles.insert(status.troubles.end(), capacity_troubles_.begin(),
                          capacity_troubles_.end());

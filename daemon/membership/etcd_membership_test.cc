@@ -151,7 +151,7 @@ TEST_CASE("a node of another layout is kept out, and named") {
   Node b(Server(), "layout", "b", 2, TestLayout("other"));
   CHECK(Eventually(kPatience, [&] { return a.TroubleSays("node 'b' holds other"); }));
   CHECK(a.HasTableOf(1));
-  CHECK(a.TroubleSays("slots have fewer than 2 copies"));
+  CHECK(a.TroubleSays("slots have fewer than 2 copies: 1 node is there"));
 }
 
 TEST_CASE("operators are told who coordinates, since when, and how long a lease lasts") {
