@@ -110,6 +110,18 @@ class Lane {
     (void)chunk, (void)placed;
     done(absl::UnimplementedError("DropLocal"));
   }
+  // Frees whatever is here under the id, sealed too: the slot's primary has something else under it.
+  // FAILED_PRECONDITION unless this lane joins the slot, and so answers nobody; WRONG_EPOCH as above.
+  virtual void DiscardLocal(ChunkId chunk, Epoch placed, Done done) {
+    (void)chunk, (void)placed;
+    done(absl::UnimplementedError("DiscardLocal"));
+  }
+  // As LatentStore::MarkLost; WRONG_EPOCH as above.
+  virtual void MarkLostLocal(ChunkId chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
+                             Done done) {
+    (void)chunk, (void)tokens, (void)checksum, (void)placed;
+    done(absl::UnimplementedError("MarkLostLocal"));
+  }
   // Chunks of the slot (with their layer_tokens) after `after` (kNoChunk: from its start), at most `limit`, whoever holds it.
   // Quarantined ones are among them only while they are being repaired.
   virtual void ListSlot(Slot slot, ChunkId after, uint32_t limit,

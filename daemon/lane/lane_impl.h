@@ -89,6 +89,9 @@ class LaneImpl : public Lane {
   void SealLocal(ChunkId chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
                  Done done) override;
   void DropLocal(ChunkId chunk, Epoch placed, Done done) override;
+  void DiscardLocal(ChunkId chunk, Epoch placed, Done done) override;
+  void MarkLostLocal(ChunkId chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
+                     Done done) override;
   void ListSlot(Slot slot, ChunkId after, uint32_t limit,
                 std::function<void(ChunkListing)> done) override;
   void StatLocal(std::vector<ChunkId> chunks,

@@ -225,3 +225,42 @@ TEST_CASE("a lane that has stopped says so to those who copy") {
 
 }  // namespace
 }  // namespace latentd
+
+  const auto discard = [&](uint64_t chunk, uint64_t placed) {
+    return Await([&](Lane::Done done) {
+      world.lane->DiscardLocal(TinyId(chunk), Epoch{placed}, std::move(done));
+    });
+  };
+  // It answers for slot 2.
+  CHECK(publish(2, 3).ok());
+  CHECK(seal(2, 3).ok());
+  CHECK(absl::IsFailedPrecondition(discard(2, 3)));
+  CHECK(stat()[1].has_value());
+  CHECK(IsWrongEpoch(discard(1, 2)));
+  CHECK(stat()[0].has_value());
+  CHECK(discard(1, 3).ok());
+  CHECK_FALSE(stat()[0].has_value());
+}
+
+TEST_CASE("a chunk that is lost wherever it was is DATA_LOSS here too, and listed as lost") {
+  LaneWorld world;
+  world.lane->SetTable(PlacedTable(kTestEpoch, {{2, {.holders = {kB, kA}}}}));
+  TestClient client(world);
+  const uint64_t checksum = TinyChecksum(client.layout(), 10);
+  const auto mark = [&](uint64_t placed) {
+    return Await([&](Lane::Done done) {
+      world.lane->MarkLostLocal(TinyId(2), 10, checksum, Epoch{placed}, std::move(done));
+    });
+  };
+  CHECK(IsWrongEpoch(mark(2)));
+  CHECK(client.Fetch(2, kTen).code() == Code::kNotFound);
+  CHECK(mark(3).ok());
+  CHECK(client.Fetch(2, kTen).code() == Code::kDataLoss);
+  const TestReply reply = client.List(2, 3);
+  REQUIRE(reply.status().ok());
+  const auto& list = std::get<ListReply>(reply.reply.body);
+  REQUIRE(list.entries.size() == 1);
+  CHECK(list.entries[0].present == 0);
+  CHECK(list.entries[0].sealed == 1);
+  CHECK(list.entries[0].tokens == 10);
+  CHECK(list.entries[0].checksum == checksum);

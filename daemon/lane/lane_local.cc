@@ -85,6 +85,30 @@ void LaneImpl::DropLocal(ChunkId chunk, Epoch placed, Done done) {
   });
 }
 
+void LaneImpl::DiscardLocal(ChunkId chunk, Epoch placed, Done done) {
+  PostLocal([this, chunk, placed, done = std::move(done)](const absl::Status& alive) -> uint64_t {
+    absl::Status s = alive.ok() ? CheckCopy(chunk, placed) : alive;
+    if (s.ok() && slots_->RoleOf(chunk.slot()) != SlotRole::kJoining) {
+      s = absl::FailedPreconditionError(absl::StrCat(
+          "chunk ", ToString(chunk), ": this node holds slot ", ToInt(chunk.slot()), " already"));
+    }
+    if (s.ok()) store_->Discard(chunk);
+    done(std::move(s));
+    return 0;
+  });
+}
+
+void LaneImpl::MarkLostLocal(ChunkId chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
+                             Done done) {
+  PostLocal([this, chunk, tokens, checksum, placed,
+             done = std::move(done)](const absl::Status& alive) -> uint64_t {
+    absl::Status s = alive.ok() ? CheckCopy(chunk, placed) : alive;
+    if (s.ok()) s = store_->MarkLost(chunk, tokens, checksum);
+    done(std::move(s));
+    return 0;
+  });
+}
+
 void LaneImpl::ListSlot(Slot slot, ChunkId after, uint32_t limit,
                         std::function<void(ChunkListing)> done) {
   PostLocal(

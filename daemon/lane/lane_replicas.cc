@@ -137,7 +137,7 @@ void LaneImpl::List(LaneRequest& request) {
     }
     entries.push_back({.chunk_hi = chunk.id.hi,
                        .chunk_lo = chunk.id.lo,
-                       .present = 1,
+                       .present = chunk.lost ? 0u : 1u,
                        .sealed = chunk.sealed,
                        .tokens = chunk.tokens,
                        .pages = chunk.pages,

@@ -3,13 +3,20 @@
 #include <algorithm>
 #include <utility>
 
+#include "daemon/replication/chunk_slices.h"
+
 namespace latentd {
 namespace {
 
 // Whether the store has something else under this id: of that, the source knows better.
 bool IsOtherChunk(const absl::Status& status) {
   return absl::IsAlreadyExists(status) || absl::IsFailedPrecondition(status) ||
-         absl::IsInvalidArgument(status) || absl::IsDataLoss(status);
+         absl::IsInvalidArgument(status);
+}
+
+// Whether a source that says this will have the chunk at no other time either.
+bool HasNoCopy(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsNotFound(status);
 }
 
 }  // namespace
@@ -17,8 +24,7 @@ bool IsOtherChunk(const absl::Status& status) {
 ChunkCopier::ChunkCopier(const CopyOptions& options, const Layout& layout, Scheduler* scheduler,
                          PeerChunks* peers, LocalChunks* local)
     : options_(options),
-      layers_(layout.layers),
-      record_bytes_(layout.record_bytes()),
+      layout_(layout),
       scheduler_(scheduler),
       peers_(peers),
       local_(local),
@@ -53,27 +59,8 @@ void ChunkCopier::Cancel(uint64_t id) {
 }
 
 void ChunkCopier::Cut(Job& job) {
-  const ChunkState& chunk = job.copy.chunk;
-  const auto end_of = [&](uint32_t layer) {
-    return layer < chunk.layer_tokens.size() ? chunk.layer_tokens[layer] : chunk.tokens;
-  };
-  // Layers that end alike are fetched together.
-  for (uint32_t layer = 0; layer < layers_;) {
-    uint32_t next = layer + 1;
-    while (next < layers_ && end_of(next) == end_of(layer)) ++next;
-    if (end_of(layer) > job.copy.tokens_here) {
-      const ChunkRange range{.chunk = chunk.id,
-                             .first_layer = layer,
-                             .layers = next - layer,
-                             .first_token = job.copy.tokens_here,
-                             .tokens = end_of(layer) - job.copy.tokens_here};
-      for (const Slice& slice : SliceRange(range, record_bytes_, options_.range_bytes)) {
-        job.to_do.push_back(job.slices.size());
-        job.slices.push_back(slice);
-      }
-    }
-    layer = next;
-  }
+  job.slices = SlicesOf(job.copy.chunk, job.copy.tokens_here, layout_, options_.range_bytes);
+  for (size_t i = 0; i < job.slices.size(); ++i) job.to_do.push_back(i);
 }
 
 void ChunkCopier::Pump() {
@@ -130,8 +117,9 @@ void ChunkCopier::Fetched(uint64_t id, size_t slice, size_t source,
   --job.under_way;
   if (!records.ok()) {
     ++counts_.failures;
+    if (!HasNoCopy(records.status()) && job.in_doubt.ok()) job.in_doubt = records.status();
     if (!NextSource(job, source)) {
-      Fail(job, records.status());
+      Fail(job, job.in_doubt.ok() ? records.status() : job.in_doubt);
     } else if (job.failed.ok()) {
       job.to_do.push_back(slice);
       if (std::find(queue_.begin(), queue_.end(), id) == queue_.end()) queue_.push_front(id);
@@ -152,6 +140,7 @@ void ChunkCopier::Stored(uint64_t id, size_t slice, const absl::Status& status) 
     job.failures_in_row = 0;
   } else {
     ++counts_.failures;
+    job.other_here = job.other_here || (job.failed.ok() && IsOtherChunk(status));
     Fail(job, status);
   }
   Settle(id, job);
@@ -173,7 +162,7 @@ bool ChunkCopier::NextSource(Job& job, size_t failed_source) {
 void ChunkCopier::Settle(uint64_t id, Job& job) {
   if (job.under_way > 0 || job.sealing) return;
   if (!job.failed.ok()) {
-    if (!IsOtherChunk(job.failed)) return End(id, job.failed);
+    if (!job.other_here) return End(id, job.failed);
     job.sealing = true;
     return DropThen(job.copy, [this, id, status = job.failed] { End(id, status); });
   }
@@ -186,14 +175,16 @@ void ChunkCopier::Settle(uint64_t id, Job& job) {
                });
 }
 
-void ChunkCopier::Sealed(uint64_t id, const absl::Status& status) {
+void ChunkCopier::Sealed(uint64_t id, absl::Status status) {
   if (status.ok()) return End(id, status);
   ++counts_.failures;
   const auto found = jobs_.find(id);
   if (found == jobs_.end()) return;
   Job& job = found->second;
-  if (absl::IsDataLoss(status)) ++counts_.mismatches;
-  if (!IsOtherChunk(status)) return End(id, status);
+  const bool mismatch = absl::IsDataLoss(status);
+  if (mismatch) ++counts_.mismatches;
+  if (!mismatch && !IsOtherChunk(status)) return End(id, status);
+  if (mismatch && !job.in_doubt.ok()) status = job.in_doubt;
   job.source = (job.source + 1) % job.copy.sources.size();
   const bool again = ++job.failed_seals < job.copy.sources.size();
   DropThen(job.copy, [this, id, status, again] {
@@ -206,10 +197,14 @@ void ChunkCopier::Sealed(uint64_t id, const absl::Status& status) {
 }
 
 void ChunkCopier::DropThen(const ChunkCopy& copy, std::function<void()> then) {
-  local_->Drop(copy.chunk.id, copy.placed,
-               [alive = std::weak_ptr<int>(alive_), then = std::move(then)](absl::Status) {
-                 if (!alive.expired()) then();
-               });
+  auto done = [alive = std::weak_ptr<int>(alive_), then = std::move(then)](const absl::Status&) {
+    if (!alive.expired()) then();
+  };
+  if (copy.joining) {
+    local_->Discard(copy.chunk.id, copy.placed, std::move(done));
+  } else {
+    local_->Drop(copy.chunk.id, copy.placed, std::move(done));
+  }
 }
 
 void ChunkCopier::Restart(uint64_t id) {
@@ -217,7 +212,6 @@ void ChunkCopier::Restart(uint64_t id) {
   if (found == jobs_.end()) return;
   Job& job = found->second;
   job.sealing = false;
-  job.slices.clear();
   job.copy.tokens_here = 0;
   Cut(job);
   queue_.push_front(id);

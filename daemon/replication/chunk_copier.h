@@ -6,9 +6,12 @@
 // A copy's life:
 //     queued -- its turn --> ranges fetched and stored -- the last is there --> sealed --> OK
 //     a range fails at the source    --> the same range at the next source; each failed twice
-//                                        with nothing copied in between: that failure
+//                                        with nothing copied in between: that failure, but of one
+//                                        that may yet have it rather than of one that has it damaged
 //     a range fails here             --> that failure; other bytes are here: they are dropped
 //     the seal says DATA_LOSS        --> dropped, all of it from the next source; no other: DATA_LOSS
+// What is dropped is open, unless the copy is for a slot that this node joins: there it may be sealed
+// as well, for nobody has been answered from it.
 //
 // Pure but for what it is given. Scheduler's thread only; callbacks run out of later events.
 #ifndef LATENTD_DAEMON_REPLICATION_CHUNK_COPIER_H_
@@ -47,6 +50,7 @@ struct ChunkCopy {
   ChunkState chunk;             // as it is there
   Epoch placed{};               // of its slot
   uint32_t tokens_here = 0;     // the first ones, which need not be fetched
+  bool joining = false;         // the slot: nobody is answered from what is here
   std::vector<NodeId> sources;  // in the order to try; at least one
 };
 
@@ -61,7 +65,8 @@ class ChunkCopier {
   ChunkCopier(const ChunkCopier&) = delete;
   ChunkCopier& operator=(const ChunkCopier&) = delete;
 
-  // Errors: of the last source, or of the store. Returns the copy's id, never 0.
+  // Errors: of a source, or of the store; DATA_LOSS and NOT_FOUND only if no source has the chunk
+  // whole. Returns the copy's id, never 0.
   uint64_t Start(ChunkCopy copy, Done done);
   // `done` will not run. Ranges under way are still stored.
   void Cancel(uint64_t id);
@@ -80,7 +85,9 @@ class ChunkCopier {
     uint32_t failures_in_row = 0;  // of ranges
     uint32_t failed_seals = 0;
     bool sealing = false;
+    bool other_here = false;  // failed because the store has something else under this id
     absl::Status failed;
+    absl::Status in_doubt;  // first failure of a source that may yet have the chunk
   };
 
   void Cut(Job& job);
@@ -93,14 +100,13 @@ class ChunkCopier {
   // Moves to the next source unless that has happened. False: they have all failed, more than once.
   static bool NextSource(Job& job, size_t failed_source);
   void Settle(uint64_t id, Job& job);
-  void Sealed(uint64_t id, const absl::Status& status);
+  void Sealed(uint64_t id, absl::Status status);
   void DropThen(const ChunkCopy& copy, std::function<void()> then);
   void Restart(uint64_t id);
   void End(uint64_t id, absl::Status status);
 
   const CopyOptions options_;
-  const uint32_t layers_;
-  const uint64_t record_bytes_;
+  const Layout layout_;
   Scheduler* const scheduler_;
   PeerChunks* const peers_;
   LocalChunks* const local_;

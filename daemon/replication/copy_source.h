@@ -28,6 +28,7 @@ struct ChunkState {
   uint32_t tokens = 0;                   // sealed: its count; open: arrived in every layer
   uint64_t checksum = 0;                 // sealed
   std::vector<uint32_t> layer_tokens{};  // open: arrived in each layer; empty: `tokens` in each
+  bool lost = false;                     // sealed, but its records are damaged there
 
   friend bool operator==(const ChunkState&, const ChunkState&) = default;
 };
@@ -61,6 +62,7 @@ class LocalChunks {
   using ListDone = std::function<void(std::vector<ChunkState>)>;
   using Done = std::function<void(absl::Status)>;
 
+  // None is `lost` here: what is damaged is not listed, or open, once it is being repaired.
   virtual void List(std::vector<Slot> slots, ListDone done) = 0;
   // Errors are LatentStore's.
   virtual void Publish(const ChunkRange& range, Epoch placed, CopiedRecords records, Done done) = 0;
@@ -68,6 +70,11 @@ class LocalChunks {
                     Done done) = 0;
   // Of an open chunk; OK if there is none, or a sealed one, which stays.
   virtual void Drop(const ChunkId& chunk, Epoch placed, Done done) = 0;
+  // Of whatever is here under the id. FAILED_PRECONDITION unless this node joins the slot.
+  virtual void Discard(const ChunkId& chunk, Epoch placed, Done done) = 0;
+  // From now on the chunk is DATA_LOSS here, until it is sealed so. OK if it is.
+  virtual void MarkLost(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
+                        Done done) = 0;
 };
 
 }  // namespace latentd

@@ -49,18 +49,20 @@ class FakeScheduler final : public Scheduler {
   std::map<std::pair<absl::Time, uint64_t>, std::function<void()>> timers_;
 };
 
-// Tokens that have arrived, by layer; what they hold is not simulated, only whose bytes they are.
+// Tokens that have arrived, by layer. Of what they hold only this is simulated: records with another
+// `content` are other bytes, and those of a sealed chunk are right if it is the checksum.
 struct FakeChunk {
   bool sealed = false;
   uint64_t checksum = 0;
   std::vector<uint32_t> layer_tokens;
-  bool damaged = false;  // its bytes do not have its checksum
+  uint64_t content = 0;
 
   uint32_t tokens() const { return *std::min_element(layer_tokens.begin(), layer_tokens.end()); }
   friend bool operator==(const FakeChunk&, const FakeChunk&) = default;
 };
 using FakeStore = std::map<ChunkId, FakeChunk>;
 
+// Answers as lanes and their stores do.
 class FakeCluster final : public PeerChunks, public LocalChunks {
  public:
   FakeCluster(FakeScheduler* scheduler, const Layout& layout, NodeId self, uint64_t seed)
@@ -68,10 +70,11 @@ class FakeCluster final : public PeerChunks, public LocalChunks {
 
   // What a test sets.
   std::map<NodeId, FakeStore> stores;
-  TablePtr table;                 // that every node goes by
-  std::set<NodeId> down;          // do not answer
-  double failures = 0;            // share of calls that fail
-  size_t most_chunks = SIZE_MAX;  // here: more are evicted
+  std::map<NodeId, FakeStore> lost;  // quarantined, as they were sealed
+  TablePtr table;                    // that every node goes by
+  std::set<NodeId> down;             // do not answer
+  double failures = 0;               // share of calls that fail
+  size_t most_chunks = SIZE_MAX;     // here: more are evicted
   // What a test reads.
   uint64_t lists = 0;
   uint64_t fetches = 0;
@@ -88,7 +91,7 @@ class FakeCluster final : public PeerChunks, public LocalChunks {
         if (table->PlacedOf(slot.slot) != slot.placed) {
           return done(absl::UnavailableError("another placement"));
         }
-        AppendSlot(stores[node], slot.slot, true, &all);
+        AppendSlot(node, slot.slot, true, &all);
       }
       done(std::move(all));
     });
@@ -100,6 +103,7 @@ class FakeCluster final : public PeerChunks, public LocalChunks {
     Later([this, node, range, done = std::move(done)] {
       --fetching;
       if (!Answers(node)) return done(absl::UnavailableError(node + " does not answer"));
+      if (lost[node].contains(range.chunk)) return done(absl::DataLossError("damaged"));
       const auto found = stores[node].find(range.chunk);
       if (found == stores[node].end()) return done(absl::NotFoundError("no such chunk"));
       for (uint32_t l = range.first_layer; l < range.first_layer + range.layers; ++l) {
@@ -107,49 +111,90 @@ class FakeCluster final : public PeerChunks, public LocalChunks {
           return done(absl::OutOfRangeError("has not arrived"));
       }
       fetched_bytes += uint64_t{range.layers} * range.tokens * layout_.record_bytes();
-      auto damaged = std::make_shared<bool>(found->second.damaged);
-      done(CopiedRecords{damaged, {reinterpret_cast<const std::byte*>(damaged.get()), 1}});
+      auto content = std::make_shared<uint64_t>(found->second.content);
+      done(CopiedRecords{content, {reinterpret_cast<const std::byte*>(content.get()), 8}});
     });
   }
 
   void List(std::vector<Slot> slots, LocalChunks::ListDone done) override {
     Later([this, slots = std::move(slots), done = std::move(done)] {
       std::vector<ChunkState> all;
-      for (const Slot slot : slots) AppendSlot(stores[self_], slot, false, &all);
+      for (const Slot slot : slots) AppendSlot(self_, slot, false, &all);
       done(std::move(all));
     });
   }
 
-  void Publish(const ChunkRange& range, Epoch, CopiedRecords records, Done done) override {
-    Later([this, range, records, done = std::move(done)] {
-      FakeStore& store = stores[self_];
-      FakeChunk& chunk = store[range.chunk];
-      chunk.layer_tokens.resize(layout_.layers);
-      if (*reinterpret_cast<const bool*>(records.bytes.data())) chunk.damaged = true;
-      for (uint32_t l = range.first_layer; l < range.first_layer + range.layers; ++l) {
-        // Ranges come in any order here: the furthest end is good enough for what is tested.
-        chunk.layer_tokens[l] = std::max(chunk.layer_tokens[l], range.first_token + range.tokens);
-      }
-      done(absl::OkStatus());
+  void Publish(const ChunkRange& range, Epoch placed, CopiedRecords records, Done done) override {
+    Later([this, range, placed, records, done = std::move(done)] {
+      if (!IsPlaced(range.chunk, placed)) return done(absl::UnavailableError("placed otherwise"));
+      const uint64_t content = *reinterpret_cast<const uint64_t*>(records.bytes.data());
+      done(Take(range, content));
     });
   }
 
-  void Seal(const ChunkId& id, uint32_t tokens, uint64_t checksum, Epoch, Done done) override {
-    Later([this, id, tokens, checksum, done = std::move(done)] {
+  void Seal(const ChunkId& id, uint32_t tokens, uint64_t checksum, Epoch placed,
+            Done done) override {
+    Later([this, id, tokens, checksum, placed, done = std::move(done)] {
+      if (!IsPlaced(id, placed)) return done(absl::UnavailableError("placed otherwise"));
       const auto found = stores[self_].find(id);
       if (found == stores[self_].end()) return done(absl::NotFoundError("no such chunk"));
-      if (found->second.damaged) return done(absl::DataLossError("another checksum"));
-      if (found->second.tokens() < tokens) return done(absl::FailedPreconditionError("missing"));
-      found->second.sealed = true;
-      found->second.checksum = checksum;
+      FakeChunk& chunk = found->second;
+      if (chunk.sealed) {
+        return done(chunk.checksum == checksum && chunk.tokens() == tokens
+                        ? absl::OkStatus()
+                        : absl::AlreadyExistsError("sealed otherwise"));
+      }
+      if (chunk.tokens() < tokens) return done(absl::FailedPreconditionError("missing"));
+      const auto was = lost[self_].find(id);
+      if (was != lost[self_].end() && was->second.checksum != checksum) {
+        return done(absl::AlreadyExistsError("was sealed otherwise"));
+      }
+      if (chunk.content != checksum) return done(absl::DataLossError("another checksum"));
+      chunk.sealed = true;
+      chunk.checksum = checksum;
+      lost[self_].erase(id);
       Evict(id);
       done(absl::OkStatus());
     });
   }
 
-  void Drop(const ChunkId& id, Epoch, Done done) override {
-    Later([this, id, done = std::move(done)] {
+  void Drop(const ChunkId& id, Epoch placed, Done done) override {
+    Later([this, id, placed, done = std::move(done)] {
+      if (!IsPlaced(id, placed)) return done(absl::UnavailableError("placed otherwise"));
+      const auto found = stores[self_].find(id);
+      if (found != stores[self_].end() && !found->second.sealed) stores[self_].erase(found);
+      done(absl::OkStatus());
+    });
+  }
+
+  void Discard(const ChunkId& id, Epoch placed, Done done) override {
+    Later([this, id, placed, done = std::move(done)] {
+      if (!IsPlaced(id, placed)) return done(absl::UnavailableError("placed otherwise"));
+      if (!table->Joins(*table->FindNode(self_), id.slot())) {
+        return done(absl::FailedPreconditionError("holds the slot already"));
+      }
       stores[self_].erase(id);
+      lost[self_].erase(id);
+      done(absl::OkStatus());
+    });
+  }
+
+  void MarkLost(const ChunkId& id, uint32_t tokens, uint64_t checksum, Epoch placed,
+                Done done) override {
+    Later([this, id, tokens, checksum, placed, done = std::move(done)] {
+      if (!IsPlaced(id, placed)) return done(absl::UnavailableError("placed otherwise"));
+      const auto found = stores[self_].find(id);
+      if (found != stores[self_].end() && found->second.sealed) {
+        return done(found->second.checksum == checksum ? absl::OkStatus()
+                                                       : absl::AlreadyExistsError("otherwise"));
+      }
+      const auto was = lost[self_].find(id);
+      if (was != lost[self_].end() && was->second.checksum != checksum) {
+        return done(absl::AlreadyExistsError("was lost otherwise"));
+      }
+      lost[self_][id] = {.sealed = true,
+                         .checksum = checksum,
+                         .layer_tokens = std::vector<uint32_t>(layout_.layers, tokens)};
       done(absl::OkStatus());
     });
   }
@@ -162,15 +207,51 @@ class FakeCluster final : public PeerChunks, public LocalChunks {
     if (down.contains(node)) return false;
     return std::uniform_real_distribution<double>()(random_) >= failures;
   }
-  void AppendSlot(const FakeStore& store, Slot slot, bool layers, std::vector<ChunkState>* all) {
-    for (const auto& [id, chunk] : store) {
-      if (id.slot() != slot) continue;
+  bool IsPlaced(const ChunkId& id, Epoch placed) const {
+    return table->PlacedOf(id.slot()) == placed;
+  }
+  // Ranges come in any order here: the furthest end is good enough for what is tested.
+  absl::Status Take(const ChunkRange& range, uint64_t content) {
+    FakeStore& store = stores[self_];
+    const auto found = store.find(range.chunk);
+    if (found == store.end()) {
+      store[range.chunk] = {.layer_tokens = std::vector<uint32_t>(layout_.layers),
+                            .content = content};
+    }
+    FakeChunk& chunk = store[range.chunk];
+    const uint32_t end = range.first_token + range.tokens;
+    for (uint32_t l = range.first_layer; l < range.first_layer + range.layers; ++l) {
+      if (chunk.sealed && end > chunk.layer_tokens[l]) {
+        return absl::FailedPreconditionError("beyond the end of a sealed chunk");
+      }
+      if (chunk.content != content && chunk.layer_tokens[l] > range.first_token) {
+        return absl::AlreadyExistsError("other bytes");
+      }
+    }
+    if (chunk.content != content) chunk.content += 31 * content;  // of both
+    for (uint32_t l = range.first_layer; l < range.first_layer + range.layers; ++l) {
+      chunk.layer_tokens[l] = std::max(chunk.layer_tokens[l], end);
+    }
+    return absl::OkStatus();
+  }
+  void AppendSlot(const NodeId& node, Slot slot, bool remote, std::vector<ChunkState>* all) {
+    const FakeStore& gone = lost[node];
+    for (const auto& [id, chunk] : stores[node]) {
+      if (id.slot() != slot || (remote && gone.contains(id))) continue;
       all->push_back(
           {.id = id,
            .sealed = chunk.sealed,
            .tokens = chunk.tokens(),
            .checksum = chunk.checksum,
-           .layer_tokens = layers && !chunk.sealed ? chunk.layer_tokens : std::vector<uint32_t>{}});
+           .layer_tokens = remote && !chunk.sealed ? chunk.layer_tokens : std::vector<uint32_t>{}});
+    }
+    for (const auto& [id, chunk] : gone) {
+      if (id.slot() != slot || !remote) continue;
+      all->push_back({.id = id,
+                      .sealed = true,
+                      .tokens = chunk.tokens(),
+                      .checksum = chunk.checksum,
+                      .lost = true});
     }
   }
   void Evict(const ChunkId& keep) {

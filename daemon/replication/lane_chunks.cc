@@ -84,4 +84,13 @@ void LaneChunks::Drop(const ChunkId& chunk, Epoch placed, Done done) {
   LaneOf(chunk.slot()).DropLocal(chunk, placed, OnThread(std::move(done)));
 }
 
+void LaneChunks::Discard(const ChunkId& chunk, Epoch placed, Done done) {
+  LaneOf(chunk.slot()).DiscardLocal(chunk, placed, OnThread(std::move(done)));
+}
+
+void LaneChunks::MarkLost(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
+                          Done done) {
+  LaneOf(chunk.slot()).MarkLostLocal(chunk, tokens, checksum, placed, OnThread(std::move(done)));
+}
+
 }  // namespace latentd

@@ -23,6 +23,9 @@ class LaneChunks final : public LocalChunks {
   void Seal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
             Done done) override;
   void Drop(const ChunkId& chunk, Epoch placed, Done done) override;
+  void Discard(const ChunkId& chunk, Epoch placed, Done done) override;
+  void MarkLost(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
+                Done done) override;
 
  private:
   struct Listing;

@@ -13,7 +13,8 @@ ChunkState StateOf(const wire::StatEntry& entry, std::vector<uint32_t> layer_tok
           .sealed = entry.sealed != 0,
           .tokens = entry.tokens,
           .checksum = entry.checksum,
-          .layer_tokens = std::move(layer_tokens)};
+          .layer_tokens = std::move(layer_tokens),
+          .lost = entry.present == 0};
 }
 
 }  // namespace

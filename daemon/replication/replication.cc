@@ -90,7 +90,8 @@ void Replication::Repair(const ChunkId& chunk, uint32_t tokens, uint64_t checksu
 
 void Replication::Note() {
   const SlotSyncProgress progress = sync_->progress();
-  const bool active = progress.copies > 0 || progress.claimed < progress.joining;
+  const bool active =
+      progress.copies > 0 || progress.claimed < progress.joining || progress.damaged > 0;
   const absl::Time now = thread_->now();
   {
     const std::lock_guard<std::mutex> lock(mutex_);

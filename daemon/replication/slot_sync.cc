@@ -8,7 +8,10 @@
 namespace latentd {
 namespace {
 
-constexpr uint32_t kRepairAttempts = 10;
+constexpr size_t kDamagedNamed = 8;
+// Of a chunk that the primary takes for whole, and nobody gives with its checksum: bytes may have
+// changed on the way.
+constexpr uint32_t kMismatchesBeforeLost = 3;
 
 // Tokens in sum over the layers.
 uint64_t AllTokens(const ChunkState& chunk, uint32_t layers) {
@@ -53,6 +56,9 @@ SlotSync::SlotSync(SlotSyncOptions options, const Layout& layout, Scheduler* sch
 
 SlotSync::~SlotSync() {
   if (pump_timer_ != TimerId{}) scheduler_->Cancel(pump_timer_);
+  for (const auto& [id, damaged] : damaged_) {
+    if (damaged.timer != TimerId{}) scheduler_->Cancel(damaged.timer);
+  }
 }
 
 void SlotSync::SetTable(TablePtr table) {
@@ -80,33 +86,89 @@ void SlotSync::SetTable(TablePtr table) {
     joining.queued = false;
     if (joining.phase == Phase::kWaiting) Enqueue(slot, joining);
   }
+  RetryDamaged();
   PumpSoon();
 }
 
-void SlotSync::Repair(ChunkState chunk, uint32_t failures) {
-  if (table_ == nullptr) return;
-  ChunkCopy copy{
-      .chunk = chunk, .placed = table_->PlacedOf(chunk.id.slot()), .sources = SourcesOf(chunk.id)};
-  if (copy.sources.empty()) {
-    last_failure_ = absl::DataLossError(
-        absl::StrCat("chunk ", ToString(chunk.id), " is damaged, and nobody else holds it"));
-    return;
+bool SlotSync::HoldsOrJoins(Slot slot) const {
+  const auto self = table_->FindNode(options_.self);
+  return self.has_value() && (table_->Holds(*self, slot) || table_->Joins(*self, slot));
+}
+
+void SlotSync::Repair(const ChunkState& chunk) {
+  Damaged& damaged = damaged_[chunk.id];
+  damaged.chunk = chunk;
+  damaged.chunk.lost = false;
+  if (table_ != nullptr && !damaged.busy) TryRepair(chunk.id);
+}
+
+void SlotSync::RetryDamaged() {
+  std::vector<ChunkId> ids;
+  for (const auto& [id, damaged] : damaged_) ids.push_back(id);
+  for (const ChunkId& id : ids) {
+    damaged_[id].failures = 0;
+    LookAgain(id);
   }
-  copier_.Start(std::move(copy), [this, chunk, failures](const absl::Status& status) {
-    if (status.ok()) {
-      ++repaired_;
-      return;
-    }
-    last_failure_ = status;
-    if (failures + 1 >= kRepairAttempts) return;
-    scheduler_->After(RetryAfter(failures + 1),
-                      [this, alive = std::weak_ptr<int>(alive_), chunk, failures] {
-                        if (!alive.expired()) Repair(chunk, failures + 1);
-                      });
+}
+
+void SlotSync::LookAgain(const ChunkId& id) {
+  Damaged& damaged = damaged_.at(id);
+  if (damaged.busy) return;
+  damaged.busy = true;
+  local_->List({id.slot()}, [this, alive = std::weak_ptr<int>(alive_),
+                             id](const std::vector<ChunkState>& here) {
+    if (alive.expired()) return;
+    Damaged& looked_for = damaged_.at(id);
+    looked_for.busy = false;
+    const bool whole = std::any_of(here.begin(), here.end(), [&](const ChunkState& chunk) {
+      return chunk.id == id && chunk.sealed && chunk.checksum == looked_for.chunk.checksum;
+    });
+    whole ? ForgetDamaged(id) : TryRepair(id);
   });
 }
 
+void SlotSync::TryRepair(const ChunkId& id) {
+  Damaged& damaged = damaged_.at(id);
+  if (!HoldsOrJoins(id.slot())) return ForgetDamaged(id);
+  if (damaged.timer != TimerId{}) scheduler_->Cancel(std::exchange(damaged.timer, {}));
+  ChunkCopy copy{
+      .chunk = damaged.chunk, .placed = table_->PlacedOf(id.slot()), .sources = SourcesOf(id)};
+  if (copy.sources.empty()) {  // until there is another table
+    last_failure_ = absl::DataLossError(
+        absl::StrCat("chunk ", ToString(id), " is damaged, and nobody else holds it"));
+    return;
+  }
+  damaged.busy = true;
+  copier_.Start(std::move(copy), [this, id](const absl::Status& s) { RepairEnded(id, s); });
+}
+
+void SlotSync::RepairEnded(const ChunkId& id, const absl::Status& status) {
+  if (status.ok()) {
+    ++repaired_;
+    return ForgetDamaged(id);
+  }
+  last_failure_ =
+      absl::Status(status.code(), absl::StrCat("repair: ", std::string(status.message())));
+  Damaged& damaged = damaged_.at(id);
+  damaged.busy = false;
+  damaged.timer =
+      scheduler_->After(RetryAfter(++damaged.failures, options_.longest_repair_retry), [this, id] {
+        damaged_.at(id).timer = TimerId{};
+        LookAgain(id);
+      });
+}
+
+void SlotSync::ForgetDamaged(const ChunkId& id) {
+  const auto found = damaged_.find(id);
+  if (found->second.timer != TimerId{}) scheduler_->Cancel(found->second.timer);
+  damaged_.erase(found);
+}
+
 SlotSyncProgress SlotSync::progress() const {
+  std::vector<ChunkId> some;
+  for (auto it = damaged_.begin(); it != damaged_.end() && some.size() < kDamagedNamed; ++it) {
+    some.push_back(it->first);
+  }
   return {.joining = static_cast<uint32_t>(slots_.size()),
           .claimed = claimed_,
           .copies = copier_.copies(),
@@ -114,6 +176,8 @@ SlotSyncProgress SlotSync::progress() const {
           .lists = lists_,
           .failed_lists = failed_lists_,
           .repaired = repaired_,
+          .damaged = damaged_.size(),
+          .damaged_some = std::move(some),
           .last_failure = last_failure_};
 }
 
@@ -244,9 +308,11 @@ void SlotSync::CopyMissing(Slot slot, Joining& joining, const std::vector<ChunkS
           mine->tokens == chunk.tokens) {
         continue;
       }
+      if (was_copied && copied->second.lost) continue;                       // damaged_ has it
       if (mine == nullptr && was_copied && copied->second.sealed) continue;  // evicted since
     } else {
-      if (mine != nullptr && mine->sealed) continue;  // a seal that the list was too early for
+      // Sealed here it is either the same, of which the list was too early to know, or another:
+      // copying tells.
       if (was_copied && copied->second.placed == joining.placed) continue;
       if (AllTokens(chunk, layers_) == 0) continue;
     }
@@ -269,6 +335,7 @@ void SlotSync::CopyOne(Slot slot, Joining& joining, const ChunkState& chunk, uin
   ChunkCopy copy{.chunk = chunk,
                  .placed = joining.placed,
                  .tokens_here = tokens_here,
+                 .joining = true,
                  .sources = SourcesOf(chunk.id)};
   // Only the primary has all of an open chunk at once.
   if (!chunk.sealed) copy.sources = {table_->node(table_->PrimaryOf(slot)).id};
@@ -281,9 +348,15 @@ void SlotSync::CopyOne(Slot slot, Joining& joining, const ChunkState& chunk, uin
 void SlotSync::CopyEnded(const Asked& asked, const ChunkState& chunk, const absl::Status& status) {
   Joining* joining = Find(asked);
   if (joining == nullptr) return;
+  if (chunk.sealed && absl::IsDataLoss(status)) ++joining->mismatches[chunk.id];
+  const bool nobody_has_it = chunk.lost
+                                 ? absl::IsDataLoss(status) || absl::IsNotFound(status)
+                                 : chunk.sealed && absl::IsDataLoss(status) &&
+                                       joining->mismatches[chunk.id] >= kMismatchesBeforeLost;
+  if (nobody_has_it) return TakeAsLost(asked, chunk);
   --joining->copies_left;
   if (status.ok()) {
-    joining->copied[chunk.id] = {chunk.sealed, joining->placed};
+    joining->copied[chunk.id] = {.sealed = chunk.sealed, .placed = joining->placed};
   } else {
     joining->failed = true;
     last_failure_ = status;
@@ -291,6 +364,33 @@ void SlotSync::CopyEnded(const Asked& asked, const ChunkState& chunk, const absl
   Settle(asked.slot, *joining);
   FlushClaims();
   PumpSoon();
+}
+
+void SlotSync::TakeAsLost(const Asked& asked, const ChunkState& chunk) {
+  const auto marked = [this, alive = std::weak_ptr<int>(alive_), asked,
+                       chunk](const absl::Status& status) {
+    if (alive.expired()) return;
+    Joining* joining = Find(asked);
+    if (joining == nullptr) return;
+    --joining->copies_left;
+    if (status.ok()) {
+      joining->copied[chunk.id] = {.sealed = true, .placed = joining->placed, .lost = true};
+      last_failure_ = absl::DataLossError(
+          absl::StrCat("chunk ", ToString(chunk.id), " is damaged wherever it was"));
+      Repair(chunk);
+    } else {
+      // Something else is sealed here under the id.
+      if (absl::IsAlreadyExists(status)) {
+        local_->Discard(chunk.id, joining->placed, [](const absl::Status&) {});
+      }
+      joining->failed = true;
+      last_failure_ = status;
+    }
+    Settle(asked.slot, *joining);
+    FlushClaims();
+    PumpSoon();
+  };
+  local_->MarkLost(chunk.id, chunk.tokens, chunk.checksum, Find(asked)->placed, marked);
 }
 
 void SlotSync::Settle(Slot slot, Joining& joining) {
@@ -306,6 +406,7 @@ void SlotSync::Settle(Slot slot, Joining& joining) {
   }
   joining.phase = Phase::kClaimed;
   joining.copied = {};
+  joining.mismatches = {};
   ++claimed_;
   claims_.push_back({slot, joining.placed});
 }
@@ -317,13 +418,14 @@ void SlotSync::Fail(Slot slot, Joining& joining, const absl::Status& status) {
   joining.failures = failures;
   const Asked asked{slot, joining.round};
   // Found waiting by a new table, it is listed at once.
-  scheduler_->After(RetryAfter(failures), [this, alive = std::weak_ptr<int>(alive_), asked] {
-    if (alive.expired()) return;
-    Joining* waiting = Find(asked);
-    if (waiting == nullptr || waiting->phase != Phase::kWaiting) return;
-    Enqueue(asked.slot, *waiting);
-    Pump();
-  });
+  scheduler_->After(RetryAfter(failures, options_.longest_retry),
+                    [this, alive = std::weak_ptr<int>(alive_), asked] {
+                      if (alive.expired()) return;
+                      Joining* waiting = Find(asked);
+                      if (waiting == nullptr || waiting->phase != Phase::kWaiting) return;
+                      Enqueue(asked.slot, *waiting);
+                      Pump();
+                    });
 }
 
 void SlotSync::FlushClaims() {
@@ -331,10 +433,10 @@ void SlotSync::FlushClaims() {
   claim_(std::exchange(claims_, {}));
 }
 
-absl::Duration SlotSync::RetryAfter(uint32_t failures) const {
+absl::Duration SlotSync::RetryAfter(uint32_t failures, absl::Duration longest) const {
   const absl::Duration delay =
       options_.first_retry * static_cast<double>(uint64_t{1} << std::min(failures - 1, 20u));
-  return std::min(delay, options_.longest_retry);
+  return std::min(delay, longest);
 }
 
 std::vector<NodeId> SlotSync::SourcesOf(const ChunkId& chunk) const {

@@ -7,6 +7,7 @@
 //     copying -- all copied --------------> waiting   (to see whether that was all)
 //     copying -- nothing was missing -----> claimed
 //     copying -- some could not be had ---> waiting, after a while
+//     copying -- no holder has it whole --> as if copied: it is DATA_LOSS here as it is there
 //     any     -- placed otherwise --------> waiting   (what was copied stays)
 //     any     -- not joined any more -----> forgotten
 //
@@ -14,6 +15,10 @@
 // takes from then on. Whatever it took before is in the list. So an open chunk that was copied since
 // the slot was placed so counts as copied, however much it has grown, and so does a sealed one that
 // was evicted here since; an open one that the primary has given up is dropped.
+//
+// A chunk of this node that is damaged, whether it was found so here or came so, is kept in mind: it
+// is fetched from whoever holds its slot, again and again, less and less often, and at each new table,
+// until it is whole or the slot is elsewhere.
 //
 // Empty slots cost a share of one list: many are asked for at once. Nothing is kept of a slot but a
 // few words, and of a chunk only while its slot is copied.
@@ -50,6 +55,7 @@ struct SlotSyncOptions {
   uint32_t max_copies = 1024;  // queued or under way, before other slots are listed
   absl::Duration first_retry = absl::Milliseconds(50);
   absl::Duration longest_retry = absl::Seconds(5);
+  absl::Duration longest_repair_retry = absl::Minutes(1);
 };
 
 struct SlotSyncProgress {
@@ -60,6 +66,8 @@ struct SlotSyncProgress {
   uint64_t lists = 0;
   uint64_t failed_lists = 0;
   uint64_t repaired = 0;
+  uint64_t damaged = 0;               // chunks to be repaired
+  std::vector<ChunkId> damaged_some;  // the first of them
   absl::Status last_failure;
 };
 
@@ -76,9 +84,9 @@ class SlotSync {
 
   // The newest table.
   void SetTable(TablePtr table);
-  // This node holds a sealed chunk that turned out to be damaged, and has dropped it: it is fetched
-  // anew from whoever else holds its slot, if anybody does, with some patience.
-  void Repair(ChunkState chunk) { Repair(std::move(chunk), 0); }
+  // A sealed chunk of this node turned out to be damaged, and has been dropped: it is fetched anew
+  // from whoever else holds its slot, once somebody does.
+  void Repair(const ChunkState& chunk);
 
   SlotSyncProgress progress() const;
 
@@ -86,7 +94,8 @@ class SlotSync {
   enum class Phase : uint8_t { kWaiting, kListing, kCopying, kClaimed };
   struct Copied {
     bool sealed = false;
-    Epoch placed{};  // of the slot when the chunk was copied
+    Epoch placed{};     // of the slot when the chunk was copied
+    bool lost = false;  // everywhere
   };
   struct Joining {
     Epoch placed{};
@@ -100,13 +109,26 @@ class SlotSync {
     uint32_t failures = 0;  // in a row
     std::vector<uint64_t> copies;
     absl::flat_hash_map<ChunkId, Copied> copied;
+    absl::flat_hash_map<ChunkId, uint32_t> mismatches;  // times that no source had it whole
+  };
+  struct Damaged {
+    ChunkState chunk;
+    uint32_t failures = 0;
+    bool busy = false;  // looked for here, or being copied
+    TimerId timer{};    // of the next try
   };
   struct Asked {
     Slot slot{};
     uint32_t round = 0;
   };
 
-  void Repair(ChunkState chunk, uint32_t failures);
+  // Repairs, unless the chunk has been published anew meanwhile.
+  void LookAgain(const ChunkId& id);
+  void TryRepair(const ChunkId& id);
+  void RepairEnded(const ChunkId& id, const absl::Status& status);
+  void ForgetDamaged(const ChunkId& id);
+  void RetryDamaged();
+  bool HoldsOrJoins(Slot slot) const;
   Joining* Find(const Asked& asked);
   void Enqueue(Slot slot, Joining& joining);
   void StartOver(Joining& joining);
@@ -121,10 +143,12 @@ class SlotSync {
                    const std::vector<ChunkState>& here);
   void CopyOne(Slot slot, Joining& joining, const ChunkState& chunk, uint32_t tokens_here);
   void CopyEnded(const Asked& asked, const ChunkState& chunk, const absl::Status& status);
+  // The slot does not wait for what no holder has: that is lost here too.
+  void TakeAsLost(const Asked& asked, const ChunkState& chunk);
   void Settle(Slot slot, Joining& joining);
   void Fail(Slot slot, Joining& joining, const absl::Status& status);
   void FlushClaims();
-  absl::Duration RetryAfter(uint32_t failures) const;
+  absl::Duration RetryAfter(uint32_t failures, absl::Duration longest) const;
   // Holders of the slot but this node, another one first for each chunk.
   std::vector<NodeId> SourcesOf(const ChunkId& chunk) const;
 
@@ -139,7 +163,8 @@ class SlotSync {
   TablePtr table_;
   absl::btree_map<Slot, Joining> slots_;
   std::map<NodeId, std::deque<Slot>> waiting_;  // by primary
-  std::vector<SlotClaim> claims_;               // to be handed on
+  absl::btree_map<ChunkId, Damaged> damaged_;
+  std::vector<SlotClaim> claims_;  // to be handed on
   uint32_t claimed_ = 0;
   uint32_t lists_under_way_ = 0;
   TimerId pump_timer_{};

@@ -86,8 +86,23 @@ class Rig {
     for (const NodeIndex holder : by.HoldersOf(id.slot()))
       cluster->stores[by.node(holder).id][id] = chunk;
   }
+  // The same, in a slot that joins; tables come before it.
+  ChunkId PutToJoin(FakeChunk chunk) {
+    Join();
+    const Slot slot = JoiningSlots().front();
+    const ChunkId id{.hi = uint64_t{ToInt(slot)} << 48 | 1, .lo = random_()};
+    PutAt(id, std::move(chunk));
+    return id;
+  }
+  NodeId Primary(const ChunkId& id) const {
+    const RoutingTable& by = table == nullptr ? *before_ : *table;
+    return by.node(by.PrimaryOf(id.slot())).id;
+  }
   static FakeChunk Sealed(uint32_t tokens, uint64_t checksum = 7) {
-    return {.sealed = true, .checksum = checksum, .layer_tokens = {tokens, tokens, tokens, tokens}};
+    return {.sealed = true,
+            .checksum = checksum,
+            .layer_tokens = {tokens, tokens, tokens, tokens},
+            .content = checksum};
   }
 
   FakeStore& here() { return cluster->stores[self_]; }
@@ -150,7 +165,7 @@ TEST_CASE("what is here is not fetched again") {
   const ChunkId whole = rig.Put(Rig::Sealed(100));
   const ChunkId half = rig.Put(Rig::Sealed(100));
   rig.here()[whole] = Rig::Sealed(100);
-  rig.here()[half] = {.layer_tokens = {60, 60, 60, 60}};
+  rig.here()[half] = {.layer_tokens = {60, 60, 60, 60}, .content = 7};
   rig.Join();
   rig.scheduler.Run(absl::Seconds(10));
   CHECK(rig.ClaimedAll());
@@ -200,12 +215,121 @@ TEST_CASE("a copy that has another checksum is dropped and taken from another ho
   Rig rig(3, 3);
   const ChunkId id = rig.Put(Rig::Sealed(100));
   const NodeId first = id.lo % 2 == 0 ? "node-0" : "node-1";
-  rig.cluster->stores["node-0"][id].damaged = true;
+  rig.cluster->stores["node-0"][id].content = 8;
   rig.Join();
   rig.scheduler.Run(absl::Minutes(1));
   CHECK(rig.ClaimedAll());
-  CHECK_FALSE(rig.here()[id].damaged);
-  CHECK(rig.here()[id].sealed);
+  CHECK(rig.here()[id] == Rig::Sealed(100));
+}
+
+TEST_CASE("what is here otherwise than at the primary makes way, sealed or not") {
+  Rig rig;
+  const ChunkId sealed = rig.Put(Rig::Sealed(100));
+  const ChunkId shorter = rig.Put(Rig::Sealed(100));
+  const ChunkId longer = rig.Put(Rig::Sealed(50));
+  const ChunkId quarantined = rig.Put(Rig::Sealed(100));
+  const ChunkId open_here = rig.Put(Rig::Sealed(100));
+  const ChunkId open_there = rig.Put({.layer_tokens = {20, 20, 20, 20}, .content = 7});
+  rig.here()[sealed] = Rig::Sealed(100, 8);
+  rig.here()[shorter] = Rig::Sealed(50, 8);
+  rig.here()[longer] = Rig::Sealed(100, 8);
+  rig.cluster->lost[rig.self()][quarantined] = Rig::Sealed(100, 8);
+  rig.here()[open_here] = {.layer_tokens = {60, 60, 60, 60}, .content = 8};
+  rig.here()[open_there] = Rig::Sealed(100, 8);
+  rig.Join();
+  rig.scheduler.Run(absl::Minutes(1));
+  CHECK(rig.ClaimedAll());
+  for (const ChunkId& id : {sealed, shorter, longer, quarantined, open_here, open_there}) {
+    CHECK(rig.here()[id] == rig.cluster->stores["node-0"][id]);
+  }
+  CHECK(rig.cluster->lost[rig.self()].empty());
+}
+
+TEST_CASE("a chunk that was sealed here since the list is not discarded") {
+  Rig rig;
+  const ChunkId id = rig.Put({.layer_tokens = {20, 20, 20, 20}, .content = 7});
+  rig.here()[id] = Rig::Sealed(30);
+  rig.Join();
+  rig.scheduler.Run(absl::Minutes(1));
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.here()[id] == Rig::Sealed(30));
+}
+
+TEST_CASE("a source that has damaged records costs nothing of what is here of the chunk") {
+  Rig rig(3, 3);
+  const ChunkId id = rig.Put(Rig::Sealed(100));
+  rig.here()[id] = {.layer_tokens = {60, 60, 60, 60}, .content = 7};
+  rig.cluster->lost["node-0"][id] = rig.cluster->stores["node-0"][id];
+  rig.cluster->lost["node-1"][id] = rig.cluster->stores["node-1"][id];
+  rig.Join();
+  for (int i = 0; i < 10'000; ++i) {
+    rig.scheduler.Step();
+    REQUIRE(rig.here().contains(id));
+  }
+  rig.cluster->lost["node-1"].erase(id);
+  rig.scheduler.Run(absl::Minutes(2));
+  CHECK(rig.here()[id] == Rig::Sealed(100));
+}
+
+TEST_CASE("a chunk that no holder can give is taken over as lost, and stays in mind") {
+  Rig rig(3, 3);
+  const ChunkId id = rig.Put(Rig::Sealed(100));
+  const ChunkId fine = rig.Put(Rig::Sealed(100));
+  const NodeId primary = rig.Primary(id), other = primary == "node-0" ? "node-1" : "node-0";
+  rig.cluster->lost[primary][id] = Rig::Sealed(100);
+  SECTION("the others have evicted it") { rig.cluster->stores[other].erase(id); }
+  SECTION("the others' are damaged too") { rig.cluster->lost[other][id] = Rig::Sealed(100); }
+  rig.Join();
+  rig.scheduler.Run(absl::Minutes(1));
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.cluster->lost[rig.self()].contains(id));
+  CHECK(rig.here().contains(fine));
+  CHECK(rig.sync->progress().damaged == 1);
+  CHECK(rig.sync->progress().damaged_some == std::vector<ChunkId>{id});
+  // Somebody has it again.
+  rig.Join();
+  rig.cluster->lost[other].erase(id);
+  rig.cluster->stores[other][id] = Rig::Sealed(100);
+  rig.scheduler.Run(absl::Minutes(2));
+  CHECK(rig.here()[id] == Rig::Sealed(100));
+  CHECK(rig.cluster->lost[rig.self()].empty());
+  CHECK(rig.sync->progress().damaged == 0);
+}
+
+TEST_CASE("what is here under the id of a lost chunk makes way too") {
+  Rig rig;
+  const ChunkId id = rig.Put(Rig::Sealed(100));
+  rig.cluster->lost["node-0"][id] = rig.cluster->stores["node-0"][id];
+  rig.here()[id] = Rig::Sealed(100, 8);
+  rig.Join();
+  rig.scheduler.Run(absl::Minutes(1));
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.cluster->lost[rig.self()].contains(id));
+  CHECK_FALSE(rig.here().contains(id));
+}
+
+TEST_CASE("a damaged chunk waits for a holder that may have it whole") {
+  Rig rig(3, 3);
+  const ChunkId id = rig.Put(Rig::Sealed(100));
+  const NodeId primary = rig.Primary(id);
+  rig.cluster->lost[primary][id] = Rig::Sealed(100);
+  rig.cluster->down.insert(primary == "node-0" ? "node-1" : "node-0");
+  rig.Join();
+  rig.scheduler.Run(absl::Minutes(1));
+  CHECK_FALSE(rig.claimed.contains(id.slot()));
+  rig.cluster->down.clear();
+  rig.scheduler.Run(absl::Minutes(1));
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.here()[id] == Rig::Sealed(100));
+}
+
+TEST_CASE("damage that nobody has found yet does not keep a slot where it is") {
+  Rig rig(2, 1);
+  const ChunkId id = rig.PutToJoin(Rig::Sealed(100));
+  rig.cluster->stores["node-0"][id].content = 8;
+  rig.scheduler.Run(absl::Minutes(1));
+  CHECK(rig.ClaimedAll());
+  CHECK(rig.cluster->lost[rig.self()].contains(id));
 }
 
 TEST_CASE("an open chunk that its primary gave up while it was copied is dropped") {
@@ -272,6 +396,56 @@ TEST_CASE("a damaged chunk is fetched anew from another holder") {
   rig.scheduler.Run(absl::Seconds(10));
   CHECK(rig.here()[id] == Rig::Sealed(10));
   CHECK(rig.sync->progress().repaired == 1);
+}
+
+TEST_CASE("a damaged chunk is asked for until somebody has it") {
+  Rig rig;
+  const ChunkId id = rig.Put(Rig::Sealed(10));
+  rig.Join();
+  rig.scheduler.Run(absl::Seconds(10));
+  rig.Join();
+  rig.here().erase(id);
+  const ChunkState damaged = {.id = id, .sealed = true, .tokens = 10, .checksum = 7};
+
+  SECTION("after hours in which it did not answer") {
+    rig.cluster->down.insert("node-0");
+    rig.sync->Repair(damaged);
+    rig.scheduler.Run(absl::Hours(3));
+    CHECK(rig.cluster->fetches < 1000);
+    rig.cluster->down.clear();
+    rig.scheduler.Run(absl::Minutes(2));
+  }
+  SECTION("when a table names another holder") {
+    const TablePtr both = rig.table;
+    rig.Lose(0);
+    rig.sync->Repair(damaged);
+    rig.scheduler.Run(absl::Hours(3));
+    CHECK(rig.sync->progress().damaged == 1);
+    rig.cluster->down.clear();
+    rig.cluster->table = both;
+    rig.sync->SetTable(both);
+    rig.scheduler.Run(absl::Seconds(10));
+  }
+  CHECK(rig.here()[id] == Rig::Sealed(10));
+  CHECK(rig.sync->progress().repaired == 1);
+  CHECK(rig.sync->progress().damaged == 0);
+}
+
+TEST_CASE("a damaged chunk that is published again needs no repair") {
+  Rig rig;
+  const ChunkId id = rig.Put(Rig::Sealed(10));
+  rig.Join();
+  rig.scheduler.Run(absl::Seconds(10));
+  rig.Join();
+  rig.here().erase(id);
+  rig.cluster->stores["node-0"].erase(id);
+  rig.sync->Repair({.id = id, .sealed = true, .tokens = 10, .checksum = 7});
+  rig.scheduler.Run(absl::Minutes(5));
+  CHECK(rig.sync->progress().damaged == 1);
+  rig.here()[id] = Rig::Sealed(10);
+  rig.scheduler.Run(absl::Minutes(2));
+  CHECK(rig.sync->progress().damaged == 0);
+  CHECK(rig.sync->progress().repaired == 0);
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -387,3 +387,22 @@ void SimNode::Drop(const ChunkId& chunk, Epoch placed, Done done) {
 }
 
 }  // namespace latentd::sim
+void SimNode::Discard(const ChunkId& chunk, Epoch placed, Done done) {
+  clock_.After(absl::ZeroDuration(), [this, chunk, placed, done = std::move(done)] {
+    if (absl::Status status = CheckPlaced(chunk, placed); !status.ok()) return done(status);
+    const auto self = table_->FindNode(id_);
+    if (!self || !table_->Joins(*self, chunk.slot())) {
+      return done(absl::FailedPreconditionError("does not join the slot"));
+    }
+    chunks_.erase(chunk);
+    done(absl::OkStatus());
+  });
+}
+
+// No memory is damaged here.
+void SimNode::MarkLost(const ChunkId&, uint32_t, uint64_t, Epoch, Done done) {
+  clock_.After(absl::ZeroDuration(), [done = std::move(done)] {
+    done(absl::UnimplementedError("nothing is ever lost"));
+  });
+}
+

@@ -79,6 +79,9 @@ class SimNode : public PeerChunks, public LocalChunks {
   void Drop(const ChunkId& chunk, Epoch placed, Done done) override;
   absl::Status CheckPlaced(const ChunkId& chunk, Epoch placed) const;
 
+  void Discard(const ChunkId& chunk, Epoch placed, Done done) override;
+  void MarkLost(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
+                Done done) override;
   SimWorld* const world_;
   const SimNodeOptions options_;
   const NodeId id_;
