@@ -211,20 +211,6 @@ TEST_CASE("copies are taken for slots that are placed as they were made for") {
   CHECK(drop(2).ok());
   CHECK(stat()[0].has_value());
   CHECK_FALSE(stat()[1].has_value());
-}
-
-TEST_CASE("a lane that has stopped says so to those who copy") {
-  LaneWorld world;
-  REQUIRE(world.lane->Stop(absl::InfiniteFuture()).ok());
-  const auto records = TinyRecords(world.lane->options().layout, kTen);
-  CHECK(absl::IsUnavailable(Await([&](Lane::Done done) {
-    world.lane->PublishLocal({.chunk = TinyId(1), .range = kTen, .records = records},
-                             std::move(done));
-  })));
-}
-
-}  // namespace
-}  // namespace latentd
 
   const auto discard = [&](uint64_t chunk, uint64_t placed) {
     return Await([&](Lane::Done done) {
@@ -264,3 +250,17 @@ TEST_CASE("a chunk that is lost wherever it was is DATA_LOSS here too, and liste
   CHECK(list.entries[0].sealed == 1);
   CHECK(list.entries[0].tokens == 10);
   CHECK(list.entries[0].checksum == checksum);
+}
+
+TEST_CASE("a lane that has stopped says so to those who copy") {
+  LaneWorld world;
+  REQUIRE(world.lane->Stop(absl::InfiniteFuture()).ok());
+  const auto records = TinyRecords(world.lane->options().layout, kTen);
+  CHECK(absl::IsUnavailable(Await([&](Lane::Done done) {
+    world.lane->PublishLocal({.chunk = TinyId(1), .range = kTen, .records = records},
+                             std::move(done));
+  })));
+}
+
+}  // namespace
+}  // namespace latentd

@@ -386,7 +386,6 @@ void SimNode::Drop(const ChunkId& chunk, Epoch placed, Done done) {
   });
 }
 
-}  // namespace latentd::sim
 void SimNode::Discard(const ChunkId& chunk, Epoch placed, Done done) {
   clock_.After(absl::ZeroDuration(), [this, chunk, placed, done = std::move(done)] {
     if (absl::Status status = CheckPlaced(chunk, placed); !status.ok()) return done(status);
@@ -406,3 +405,4 @@ void SimNode::MarkLost(const ChunkId&, uint32_t, uint64_t, Epoch, Done done) {
   });
 }
 
+}  // namespace latentd::sim

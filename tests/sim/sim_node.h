@@ -77,11 +77,11 @@ class SimNode : public PeerChunks, public LocalChunks {
   void Seal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
             Done done) override;
   void Drop(const ChunkId& chunk, Epoch placed, Done done) override;
-  absl::Status CheckPlaced(const ChunkId& chunk, Epoch placed) const;
-
   void Discard(const ChunkId& chunk, Epoch placed, Done done) override;
   void MarkLost(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
                 Done done) override;
+  absl::Status CheckPlaced(const ChunkId& chunk, Epoch placed) const;
+
   SimWorld* const world_;
   const SimNodeOptions options_;
   const NodeId id_;
