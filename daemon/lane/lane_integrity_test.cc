@@ -142,6 +142,26 @@ TEST_CASE("chunks that come to an empty store are read again without waiting for
   CHECK(WaitFor([&] { return world.stats().scrubbed_bytes.Get() > 0; }));
 }
 
+TEST_CASE("a lane that is never idle reads its chunks again all the same") {
+  ScrubWorld scrub;
+  std::atomic<bool> stop = false;
+  std::atomic<int> turns = 0;
+  std::function<void()> work = [&] {
+    if (stop) return;
+    ++turns;
+    scrub.world->lane->ListChunks("", 0, [&](const ChunkListing&) { work(); });
+  };
+  work();
+  REQUIRE(WaitFor([&] { return turns > 10; }));
+  TestClient client(*scrub.world);
+  client.Fill(1, 10);
+  CHECK(WaitFor([&] { return scrub.world->stats().scrubbed_bytes.Get() > 0; }));
+  scrub.Corrupt(3);
+  CHECK(WaitFor([&] { return !scrub.sink.quarantined().empty(); }));
+  stop = true;
+  scrub.world->Settle();
+}
+
 TEST_CASE("a lane that is told not to scrub reads nothing") {
   LaneWorld world;
   TestClient client(world);

@@ -83,7 +83,7 @@ struct LaneOptions {
   absl::Duration slot_grace = absl::Seconds(2);
 
   // Sealed chunks are read again and compared with their checksums at this rate while the lane has
-  // nothing else to do; 0: never.
+  // nothing else to do, and at a small one while it has; 0: never.
   uint64_t scrub_bytes_per_s = 0;
   absl::Duration scrub_pass_every =
       absl::Minutes(10);  // at most so often each of them; 0: on and on

@@ -1,5 +1,5 @@
-// Integrity at rest: while the lane has nothing else to do, it reads its sealed chunks again, a
-// little at a time.
+// Integrity at rest: while the lane has nothing else to do, and now and then if it always has, it
+// reads its sealed chunks again, a little at a time.
 #include <algorithm>
 #include <utility>
 
