@@ -119,6 +119,12 @@ std::string CopyText(const v1::ReplicationStatus& status) {
                           : absl::StrCat(", last: ", status.last_copy_failure()));
 }
 
+// "2, of which no holder has a whole copy yet: ID, ID"
+std::string DamagedText(const v1::ReplicationStatus& status) {
+  return absl::StrCat(status.chunks_damaged(), ", of which no holder has given a whole copy yet: ",
+                      absl::StrJoin(status.damaged_chunks(), ", "));
+}
+
 std::string ForwardText(const v1::ReplicationStatus& status) {
   return absl::StrCat(status.forwards_under_way(), " writes under way, the oldest for ",
                       Milliseconds(status.oldest_forward_ms()), ", ", status.forwards_failed(),
@@ -174,6 +180,9 @@ json ReplicationJson(const v1::ReplicationStatus& status) {
           {"copy_failures", status.copy_failures()},
           {"last_copy_failure", status.last_copy_failure()},
           {"chunks_repaired", status.chunks_repaired()},
+          {"chunks_damaged", status.chunks_damaged()},
+          {"damaged_chunks", std::vector<std::string>(status.damaged_chunks().begin(),
+                                                      status.damaged_chunks().end())},
           {"forwards_under_way", status.forwards_under_way()},
           {"oldest_forward_ms", status.oldest_forward_ms()},
           {"forwards_failed", status.forwards_failed()},
@@ -225,6 +234,7 @@ View StatusView(const v1::StatusResponse& status) {
                                 .all = replication.slots_held(),
                                 .joining = replication.slots_joining()})});
   node.Add({"copying", CopyText(replication)});
+  if (replication.chunks_damaged() > 0) node.Add({"damaged chunks", DamagedText(replication)});
   node.Add({"forwarding", ForwardText(replication)});
   node.Add({"cluster", ClusterText(replication)});
   node.Add({"sessions", absl::StrCat(status.sessions())});

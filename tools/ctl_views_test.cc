@@ -60,7 +60,13 @@ TEST_CASE("the status names the node, its layout and its lanes") {
   status.mutable_replication()->set_slots_held(12345);
   status.mutable_replication()->set_copy_failures(3);
   status.mutable_replication()->set_last_copy_failure("node b: gone");
+  CHECK_THAT(StatusView(status).text, !Contains("damaged"));
+  status.mutable_replication()->set_chunks_damaged(2);
+  status.mutable_replication()->add_damaged_chunks("0001beef");
   const View view = StatusView(status);
+  CHECK_THAT(view.text,
+             Contains("damaged chunks") && Contains("2, of which") && Contains("0001beef"));
+  CHECK(view.json["replication"]["damaged_chunks"][0] == "0001beef");
   CHECK_THAT(view.text, Contains("node-a") && Contains("draining") && Contains("1h2m3s") &&
                             Contains("deepseek-v3") && Contains("75.0%") &&
                             Contains("cpu (AVX3, 2 threads)"));

@@ -21,7 +21,7 @@ constexpr int kProgressRounds = 8;
 constexpr absl::Duration kLongestSleep = absl::Milliseconds(900);
 // What was cut off is still told so, if its peer listens.
 constexpr absl::Duration kCutOffGrace = absl::Milliseconds(100);
-// A lane that is never idle takes a step of the scrub when one is overdue for so long: some 2.5 MiB
+// A lane that is never idle takes a step of the scrub when one is overdue for so long: some 2 MiB
 // a second are read again, for less than a thousandth of its time.
 constexpr absl::Duration kScrubPatience = absl::Milliseconds(100);
 // Longer than any round trip of a peer that listens.

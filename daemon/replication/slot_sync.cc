@@ -99,7 +99,8 @@ void SlotSync::Repair(const ChunkState& chunk) {
   Damaged& damaged = damaged_[chunk.id];
   damaged.chunk = chunk;
   damaged.chunk.lost = false;
-  if (table_ != nullptr && !damaged.busy) TryRepair(chunk.id);
+  // The lane may go by a newer table: the next one tells.
+  if (table_ != nullptr && !damaged.busy && HoldsOrJoins(chunk.id.slot())) TryRepair(chunk.id);
 }
 
 void SlotSync::RetryDamaged() {

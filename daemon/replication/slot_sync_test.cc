@@ -105,6 +105,8 @@ class Rig {
             .content = checksum};
   }
 
+  // The table before it joins.
+  const TablePtr& before() const { return before_; }
   FakeStore& here() { return cluster->stores[self_]; }
   const std::string& self() const { return self_; }
   // Everything joined is claimed, as it is placed now.
@@ -428,6 +430,27 @@ TEST_CASE("a damaged chunk is asked for until somebody has it") {
   }
   CHECK(rig.here()[id] == Rig::Sealed(10));
   CHECK(rig.sync->progress().repaired == 1);
+  CHECK(rig.sync->progress().damaged == 0);
+}
+
+TEST_CASE("damage is kept in mind until a table says whether the slot is here") {
+  Rig rig;
+  const ChunkId id = rig.Put(Rig::Sealed(10));
+  const ChunkState damaged = {.id = id, .sealed = true, .tokens = 10, .checksum = 7};
+  rig.cluster->table = rig.before();
+  rig.sync->SetTable(rig.before());
+  rig.sync->Repair(damaged);
+  rig.scheduler.Run(absl::Seconds(10));
+  CHECK(rig.sync->progress().damaged == 1);
+  SECTION("it is") {
+    rig.Join();
+    rig.scheduler.Run(absl::Seconds(10));
+    CHECK(rig.here()[id] == Rig::Sealed(10));
+  }
+  SECTION("it is not") {
+    rig.sync->SetTable(rig.before());
+    rig.scheduler.Run(absl::Seconds(10));
+  }
   CHECK(rig.sync->progress().damaged == 0);
 }
 

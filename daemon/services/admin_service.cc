@@ -9,6 +9,7 @@
 #include "daemon/process/log.h"
 #include "daemon/services/chunk_listing.h"
 #include "daemon/services/grpc_status.h"
+#include "routing/chunk_id.h"
 #include "routing/layout_proto.h"
 #include "transport/wire.h"
 
@@ -84,6 +85,8 @@ void FillReplication(const ReplicationSnapshot& from, v1::ReplicationStatus& to)
   to.set_copy_failures(sync.counts.failures + sync.failed_lists);
   to.set_last_copy_failure(std::string(sync.last_failure.message()));
   to.set_chunks_repaired(sync.repaired);
+  to.set_chunks_damaged(sync.damaged);
+  for (const ChunkId& chunk : sync.damaged_some) to.add_damaged_chunks(ToString(chunk));
   to.set_forwards_under_way(forward.under_way);
   to.set_oldest_forward_ms(
       static_cast<uint64_t>(std::max<int64_t>(absl::ToInt64Milliseconds(forward.oldest), 0)));
