@@ -181,6 +181,15 @@ class UcxPeerClient final : public PeerClient {
           });
   }
 
+  void EndBy(uint64_t deadline_ns) override {
+    for (auto& [id, call] : calls_) {
+      if (call.deadline_ns <= deadline_ns || call.ended.has_value()) continue;
+      deadlines_.Remove(call.deadline_ns, id);
+      call.deadline_ns = deadline_ns;
+      deadlines_.Add(deadline_ns, id);
+    }
+  }
+
   bool Progress() override {
     now_ns_ = SteadyNanos();
     const bool busy = Turn();

@@ -89,6 +89,8 @@ class PeerClient {
   // Chunks of the slot with ids after `after`, from the start for kNoChunk.
   virtual void List(const NodeId& node, Slot slot, Epoch placed, const ChunkId& after,
                     uint64_t deadline_ns, ListDone done) = 0;
+  // Calls in flight end by then too; those that begin later do not know of it.
+  virtual void EndBy(uint64_t deadline_ns) = 0;
   // DATA_LOSS: the records are not those that were sent.
   virtual void Fetch(const NodeId& node, const ChunkRange& range, uint64_t deadline_ns,
                      FetchDone done) = 0;

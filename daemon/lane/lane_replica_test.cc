@@ -9,6 +9,7 @@
 #include "daemon/lane/lane.h"
 #include "daemon/lane/lane_test_client.h"
 #include "daemon/lane/replica_test_util.h"
+#include "daemon/lane/steady_time.h"
 
 namespace latentd {
 namespace {
@@ -206,6 +207,7 @@ TEST_CASE("a lane that stops waits for the sink, and answers what was passed on"
     stopped = true;
   });
   CHECK(client.Take(id).code() == Code::kUnavailable);
+  CHECK(WaitFor([&] { return world.sink.end_by() <= SteadyNow(); }));
   CHECK_FALSE(stopped);
   CHECK(Copy(held.write.records) == records);
   held.done(absl::OkStatus());

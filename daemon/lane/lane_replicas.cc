@@ -92,6 +92,7 @@ void LaneImpl::OnForwarded(uint64_t serial, const absl::Status& status) {
 }
 
 void LaneImpl::AwaitForwards() {
+  if (forwards_ > 0) options_.replica_sink->EndBy(stop_at_);
   while (forwards_ > 0) {
     last_turn_ns_.store(absl::ToUnixNanos(SteadyNow()), std::memory_order_relaxed);
     worker_->Progress();

@@ -45,6 +45,9 @@ class ReplicaSink {
   // Writes of one chunk reach each node in the order of the calls.
   virtual void Forward(ReplicaWrite write, std::function<void(absl::Status)> done) = 0;
 
+  // The lane stops: what it forwarded ends by `deadline`, of the steady clock, as it would by its own.
+  virtual void EndBy(absl::Time deadline) { (void)deadline; }
+
   // A sealed chunk of this lane no longer has the bytes that it was sealed with. It answers DATA_LOSS
   // there until it is published and sealed anew (Lane::PublishLocal, SealLocal), with the records of
   // another holder.

@@ -82,6 +82,10 @@ class HoldingSink : public ReplicaSink {
     }
     for (const Held& held : left) held.done(absl::UnavailableError("the test is over"));
   }
+  void EndBy(absl::Time deadline) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    end_by_ = deadline;
+  }
   void OnQuarantined(uint32_t lane, const ChunkId& chunk, uint32_t tokens,
                      uint64_t checksum) override {
     (void)lane, (void)tokens, (void)checksum;
@@ -92,6 +96,10 @@ class HoldingSink : public ReplicaSink {
   size_t held() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     return held_.size();
+  }
+  absl::Time end_by() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return end_by_;
   }
   std::vector<ChunkId> quarantined() const {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -109,6 +117,7 @@ class HoldingSink : public ReplicaSink {
  private:
   mutable std::mutex mutex_;
   bool ended_ = false;
+  absl::Time end_by_ = absl::InfiniteFuture();
   std::vector<Held> held_;
   std::vector<ChunkId> quarantined_;
 };

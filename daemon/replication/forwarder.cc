@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/clock.h"
+#include "daemon/replication/chunk_slices.h"
 #include "transport/errors.h"
 
 namespace latentd {
@@ -61,6 +62,21 @@ void Forwarder::Forward(ReplicaWrite write, std::function<void(absl::Status)> do
 
 void Forwarder::OnQuarantined(uint32_t, const ChunkId& chunk, uint32_t tokens, uint64_t checksum) {
   thread_->Post([this, chunk, tokens, checksum] { quarantined_(chunk, tokens, checksum); });
+}
+
+void Forwarder::EndBy(absl::Time deadline) {
+  thread_->Post([this, deadline] {
+    end_by_ = std::min(end_by_, std::max(deadline, thread_->now()));
+    thread_->client().EndBy(SteadyNanosOf(end_by_));
+    thread_->After(std::max(absl::ZeroDuration(), end_by_ - thread_->now()), [this] {
+      for (const AttemptPtr& attempt : std::exchange(pausing_, {}))
+        Ended(attempt, absl::DeadlineExceededError("the node is stopping"));
+    });
+  });
+}
+
+absl::Time Forwarder::DeadlineOf(const ReplicaWrite& write) const {
+  return std::min(write.deadline, end_by_);
 }
 
 ForwardStats Forwarder::stats() const {
@@ -143,7 +159,8 @@ void Forwarder::Send(const AttemptPtr& attempt) {
     return Ended(attempt, absl::OkStatus());
   }
   attempt->sent = EpochsOf(write);
-  const uint64_t deadline_ns = SteadyNanosOf(write.deadline);
+  if (attempt->anew) return Renew(attempt);
+  const uint64_t deadline_ns = SteadyNanosOf(DeadlineOf(write));
   auto done = [this, attempt](const PeerAnswer& answer) { Answered(attempt, answer); };
   PeerClient& client = thread_->client();
   switch (write.kind) {
@@ -180,19 +197,75 @@ void Forwarder::Answered(const AttemptPtr& attempt, const PeerAnswer& answer) {
     attempt->resupplied = true;
     ++resupplied_;
     const ReplicaWrite& seal = attempt->write->write;
-    const ChunkRange all{
-        .chunk = seal.chunk, .layers = options_.layout.layers, .tokens = seal.tokens};
     auto resupply = std::make_shared<Resupply>();
-    resupply->slices = SliceRange(all, options_.layout.record_bytes(), options_.resupply_bytes);
+    resupply->slices = SlicesOf({.id = seal.chunk, .tokens = seal.tokens}, 0, options_.layout,
+                                options_.resupply_bytes);
     return SendWhole(attempt, std::move(resupply));
   }
+  if (kind == ReplicaWrite::Kind::kPublish && !attempt->resupplied &&
+      absl::IsAlreadyExists(status)) {
+    return Renew(attempt);
+  }
+  // What is sealed there has lost nothing.
+  if (absl::IsAlreadyExists(status) || absl::IsFailedPrecondition(status)) attempt->anew = false;
   Ended(attempt, status);
 }
 
+void Forwarder::Renew(const AttemptPtr& attempt) {
+  const ReplicaWrite& write = attempt->write->write;
+  Stream& stream = streams_.at({write.chunk, attempt->node});
+  if (stream.renewing != nullptr && stream.renewing != attempt) {
+    attempt->resupplied = true;
+    stream.behind.push_back(attempt);
+    return;
+  }
+  stream.renewing = attempt;
+  attempt->anew = attempt->resupplied = true;
+  ++resupplied_;
+  thread_->client().Drop(attempt->node, write.chunk, attempt->sent,
+                         SteadyNanosOf(DeadlineOf(write)),
+                         [this, attempt](const PeerAnswer& answer) {
+                           const bool gone = answer.status.ok() || absl::IsNotFound(answer.status);
+                           gone ? SendAllHere(attempt) : Answered(attempt, answer);
+                         });
+}
+
+// What the node took of other attempts before its chunk went is here too.
+void Forwarder::SendAllHere(const AttemptPtr& attempt) {
+  const ChunkId& chunk = attempt->write->write.chunk;
+  const ChunkId before = chunk.lo > 0 ? ChunkId{.hi = chunk.hi, .lo = chunk.lo - 1}
+                                      : ChunkId{.hi = chunk.hi - (chunk.hi > 0),
+                                                .lo = chunk.hi > 0 ? ~uint64_t{0} : 0};
+  const WriteEpochs epochs = EpochsOf(attempt->write->write);
+  thread_->client().List(options_.self, chunk.slot(), epochs.placed, before,
+                         SteadyNanosOf(DeadlineOf(attempt->write->write)),
+                         [this, attempt, chunk](absl::StatusOr<PeerListing> here) {
+                           if (!here.ok()) return Answered(attempt, {here.status()});
+                           auto resupply = std::make_shared<Resupply>();
+                           if (!here->chunks.empty() && here->chunks[0].chunk_hi == chunk.hi &&
+                               here->chunks[0].chunk_lo == chunk.lo) {
+                             resupply->slices =
+                                 SlicesOf({.id = chunk,
+                                           .tokens = here->chunks[0].tokens,
+                                           .layer_tokens = std::move(here->layer_tokens[0])},
+                                          0, options_.layout, options_.resupply_bytes);
+                           }
+                           SendWhole(attempt, std::move(resupply));
+                         });
+}
+
+void Forwarder::EndRenewal(const AttemptPtr& attempt) {
+  const auto found = streams_.find({attempt->write->write.chunk, attempt->node});
+  if (found == streams_.end() || found->second.renewing != attempt) return;
+  found->second.renewing = nullptr;
+  for (const AttemptPtr& waiting : std::exchange(found->second.behind, {})) Send(waiting);
+}
+
 void Forwarder::Again(const AttemptPtr& attempt, absl::Duration delay, const absl::Status& why) {
-  if (stopping_ || thread_->now() + delay >= attempt->write->write.deadline) {
+  if (stopping_ || thread_->now() + delay >= DeadlineOf(attempt->write->write)) {
     return Ended(attempt, why);
   }
+  EndRenewal(attempt);
   ++attempt->tries;
   attempt->resupplied = false;
   ++retries_;
@@ -204,9 +277,13 @@ void Forwarder::Again(const AttemptPtr& attempt, absl::Duration delay, const abs
 
 // Its own records are this node's to fetch like anybody else's.
 void Forwarder::SendWhole(const AttemptPtr& attempt, std::shared_ptr<Resupply> resupply) {
-  if (stopping_ || resupply->next == resupply->slices.size()) return Send(attempt);
+  if (stopping_ || resupply->next == resupply->slices.size()) {
+    attempt->anew = attempt->anew && stopping_;
+    EndRenewal(attempt);
+    return Send(attempt);
+  }
   const ChunkRange range = resupply->slices[resupply->next++].range;
-  const uint64_t deadline_ns = SteadyNanosOf(attempt->write->write.deadline);
+  const uint64_t deadline_ns = SteadyNanosOf(DeadlineOf(attempt->write->write));
   thread_->client().Fetch(
       options_.self, range, deadline_ns,
       [this, attempt, resupply, range, deadline_ns](absl::StatusOr<ReplyPayload> records) {
@@ -222,6 +299,7 @@ void Forwarder::SendWhole(const AttemptPtr& attempt, std::shared_ptr<Resupply> r
 }
 
 void Forwarder::Ended(const AttemptPtr& attempt, absl::Status status) {
+  EndRenewal(attempt);
   const WritePtr& write = attempt->write;
   if (!status.ok() && write->failed.ok()) write->failed = std::move(status);
   const StreamKey key{write->write.chunk, attempt->node};

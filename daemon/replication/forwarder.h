@@ -11,11 +11,13 @@
 //     WRONG_EPOCH: its table is newer               again by that table, once this node has it too
 //     UNAVAILABLE, RESOURCE_EXHAUSTED               again, less and less often
 //     SEAL: NOT_FOUND, FAILED_PRECONDITION          it gets all records of the chunk, then the SEAL
+//     PUBLISH: ALREADY_EXISTS                       its open chunk is dropped: a DROP was lost. It gets
+//                                                   all that is here of the chunk, then the PUBLISH
 //     anything else                                 the write has failed
 // Whatever it says, a node that the newest table no longer gives the slot need not have it: those
 // that it names instead, and that were not there before, fetch from this node or one that has it.
 //
-// Thread rule: Forward and stats: any thread. The rest: the PeerThread's.
+// Thread rule: ReplicaSink's methods and stats: any thread. The rest: the PeerThread's.
 #ifndef LATENTD_DAEMON_REPLICATION_FORWARDER_H_
 #define LATENTD_DAEMON_REPLICATION_FORWARDER_H_
 
@@ -27,6 +29,7 @@
 #include <memory>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -57,6 +60,7 @@ class Forwarder final : public ReplicaSink {
   void Forward(ReplicaWrite write, std::function<void(absl::Status)> done) override;
   void OnQuarantined(uint32_t lane, const ChunkId& chunk, uint32_t tokens,
                      uint64_t checksum) override;
+  void EndBy(absl::Time deadline) override;
   ForwardStats stats() const;
 
   void SetTable(TablePtr table);
@@ -80,13 +84,16 @@ class Forwarder final : public ReplicaSink {
     WriteEpochs sent;
     uint32_t tries = 0;
     bool resupplied = false;
+    bool anew = false;  // the node may have lost what it had: it gets the chunk whole first
   };
   using AttemptPtr = std::shared_ptr<Attempt>;
   // Writes of one chunk for one node.
   struct Stream {
     std::deque<AttemptPtr> waiting;
     uint32_t under_way = 0;
-    bool barrier = false;  // a SEAL or DROP is under way
+    bool barrier = false;            // a SEAL or DROP is under way
+    AttemptPtr renewing;             // has the node begin the chunk anew
+    std::vector<AttemptPtr> behind;  // that wait for it
   };
   using StreamKey = std::pair<ChunkId, NodeId>;
   struct Resupply {
@@ -99,12 +106,18 @@ class Forwarder final : public ReplicaSink {
   void Send(const AttemptPtr& attempt);
   void Answered(const AttemptPtr& attempt, const PeerAnswer& answer);
   void Again(const AttemptPtr& attempt, absl::Duration delay, const absl::Status& why);
+  // Drops the node's open chunk and sends it what is here, one attempt of a stream at a time.
+  void Renew(const AttemptPtr& attempt);
+  void SendAllHere(const AttemptPtr& attempt);
+  // The attempt renews no more, whatever came of it.
+  void EndRenewal(const AttemptPtr& attempt);
   void SendWhole(const AttemptPtr& attempt, std::shared_ptr<Resupply> resupply);
   void Ended(const AttemptPtr& attempt, absl::Status status);
   void Finish(const WritePtr& write);
   // Whether the newest table still gives the slot to the node.
   bool StillGives(const ChunkId& chunk, const NodeId& node) const;
   WriteEpochs EpochsOf(const ReplicaWrite& write) const;
+  absl::Time DeadlineOf(const ReplicaWrite& write) const;
 
   const ForwarderOptions options_;
   PeerThread* const thread_;
@@ -112,6 +125,7 @@ class Forwarder final : public ReplicaSink {
 
   TablePtr table_;
   bool stopping_ = false;
+  absl::Time end_by_ = absl::InfiniteFuture();
   std::map<StreamKey, Stream> streams_;
   std::set<AttemptPtr> pausing_;  // until their timer
   std::multiset<absl::Time> starts_;

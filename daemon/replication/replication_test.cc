@@ -6,6 +6,8 @@
 #include <thread>
 
 #include "absl/time/clock.h"
+#include "client/clock.h"
+#include "daemon/replication/peer_thread.h"
 #include "daemon/replication/test_cluster.h"
 
 namespace latentd {
@@ -213,6 +215,81 @@ TEST_CASE("a publish that a dead replica lacks is acknowledged once the table is
     CHECK(SealedOn(cluster, "node-a", chunk));
     CHECK(SealedOn(cluster, "node-b", chunk));
   }
+}
+
+// The same tokens of all layers.
+std::vector<std::byte> Part(const TestChunk& chunk, uint32_t first, uint32_t tokens) {
+  std::vector<std::byte> part;
+  for (uint32_t layer = 0; layer < chunk.layers; ++layer) {
+    const auto whole = chunk.Layer(layer, first + tokens);
+    const auto last = whole.last(whole.size() / (first + tokens) * tokens);
+    part.insert(part.end(), last.begin(), last.end());
+  }
+  return part;
+}
+
+TEST_CASE("what a replica has of an open chunk, and its primary gave up, makes way") {
+  TestCluster cluster(2);
+  cluster.Add("node-a");
+  cluster.Add("node-b");
+  cluster.Settle();
+  const auto client = cluster.Connect("node-a");
+  const TablePtr table = cluster.table();
+  uint64_t seed = 0;
+  TestChunk chunk(client->layout(), seed, 20);
+  while (table->node(table->PrimaryOf(chunk.id.slot())).id != "node-a") {
+    chunk = TestChunk(client->layout(), ++seed, 20);
+  }
+  const auto range = [&](uint32_t first) {
+    return ChunkRange{
+        .chunk = chunk.id, .layers = chunk.layers, .first_token = first, .tokens = 10};
+  };
+  REQUIRE(client->Publish(range(0), Part(chunk, 0, 10)).ok());
+
+  // The primary took this once, and its word that it was over never came.
+  const std::vector<std::byte> other = Part(TestChunk(client->layout(), 1000, 20), 10, 10);
+  const auto primary = PeerThread::Create({.self = "node-a", .layout = client->layout()}).value();
+  primary->Start();
+  std::atomic<bool> taken = false;
+  primary->Post([&] {
+    primary->client().SetTable(table);
+    primary->client().Publish("node-b", range(10), other,
+                              {.epoch = table->epoch(), .placed = table->PlacedOf(chunk.id.slot())},
+                              SteadyNanos() + 5'000'000'000,
+                              [&](const PeerAnswer& a) { taken = a.status.ok(); });
+  });
+  WaitFor("it is taken", [&] { return taken.load(); });
+  primary->Stop();
+
+  const absl::Status status = client->Publish(range(10), Part(chunk, 10, 10));
+  INFO(status.ToString());
+  REQUIRE(status.ok());
+  cluster.Stop("node-a");
+  cluster.Forget("node-a");
+  cluster.NextEpoch();
+  const auto second = cluster.Connect("node-b");
+  const absl::Status there = FetchAndCompare(*second, chunk);
+  INFO(there.ToString());
+  CHECK(there.ok());
+  CHECK(second->Seal(chunk.id, 20, chunk.checksum).ok());
+}
+
+TEST_CASE("a node that stops does not wait for a replica beyond the time it is given") {
+  TestCluster cluster(2);
+  for (const std::string id : {"node-a", "node-b"}) cluster.Add(id, "acks: primary\n");
+  cluster.Settle();
+  const auto client = cluster.Connect("node-a");
+  cluster.Stop("node-b");
+  // These wait for node-b for five seconds, whoever of the two was their primary.
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    const TestChunk chunk(client->layout(), seed, 20);
+    if (cluster.table()->node(cluster.table()->PrimaryOf(chunk.id.slot())).id != "node-a") continue;
+    REQUIRE(PublishAndSeal(*client, chunk).ok());
+  }
+  REQUIRE(cluster.StatusOf("node-a").replication().forwards_under_way() > 0);
+  const absl::Time start = absl::Now();
+  cluster.Stop("node-a");
+  CHECK(absl::Now() - start < absl::Seconds(4));
 }
 
 TEST_CASE("a seal brings a node that lacks records all of them") {
