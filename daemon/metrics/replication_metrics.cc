@@ -50,18 +50,15 @@ void AppendCopies(const SlotSyncProgress& sync, MetricFamilies& to) {
 }
 
 void AppendForwards(const ForwardStats& forward, MetricFamilies& to) {
-  AppendGauge(to, "latentd_forwards_under_way", "Writes on their way to other nodes.",
-              static_cast<double>(forward.under_way));
-  AppendGauge(to, "latentd_forward_lag_seconds", "Age of the oldest of them.",
+  AppendGauge(to, "latentd_forward_lag_seconds",
+              "Age of the oldest write on its way to other nodes.",
               absl::ToDoubleSeconds(forward.oldest));
   AppendCounter(to, "latentd_forwards_total", "Writes that every other node of their slot has.",
                 forward.done);
-  AppendCounter(to, "latentd_forward_bytes_total", "Bytes of records in them.", forward.bytes);
-  AppendCounter(to, "latentd_forward_failures_total", "Writes that some node did not take in time.",
-                forward.failed);
   AppendCounter(to, "latentd_forward_retries_total", "Attempts after the first.", forward.retries);
   AppendCounter(to, "latentd_forward_resupplies_total",
-                "Chunks that a node lacked records of, and got whole.", forward.resupplied);
+                "Chunks that a node lacked records of, or had otherwise, and got whole.",
+                forward.resupplied);
 }
 
 }  // namespace

@@ -83,7 +83,6 @@ ForwardStats Forwarder::stats() const {
   ForwardStats stats{.under_way = writes_,
                      .bytes_under_way = bytes_under_way_,
                      .done = done_,
-                     .bytes = bytes_,
                      .failed = failed_,
                      .retries = retries_,
                      .resupplied = resupplied_,
@@ -317,7 +316,6 @@ void Forwarder::Finish(const WritePtr& write) {
   bytes_under_way_.fetch_sub(write->write.records.size());
   if (write->failed.ok()) {
     ++done_;
-    bytes_.fetch_add(write->write.records.size());
   } else {
     ++failed_;
   }

@@ -133,7 +133,6 @@ class Forwarder final : public ReplicaSink {
   std::atomic<uint64_t> writes_ = 0;
   std::atomic<uint64_t> bytes_under_way_ = 0;
   std::atomic<uint64_t> done_ = 0;
-  std::atomic<uint64_t> bytes_ = 0;
   std::atomic<uint64_t> failed_ = 0;
   std::atomic<uint64_t> retries_ = 0;
   std::atomic<uint64_t> resupplied_ = 0;

@@ -15,7 +15,6 @@ struct ForwardStats {
   uint64_t under_way = 0;
   uint64_t bytes_under_way = 0;
   uint64_t done = 0;  // since the start
-  uint64_t bytes = 0;
   uint64_t failed = 0;
   uint64_t retries = 0;
   uint64_t resupplied = 0;  // chunks that a node got whole with their SEAL
