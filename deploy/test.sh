@@ -6,8 +6,9 @@ usage() {
   cat <<'EOF'
 Usage: deploy/test.sh [--faults] [--config NAME]... [BAZEL_TEST_ARGUMENT]...
 
-Runs deploy/setup.sh and `bazel test //...`, shows the logs of failed tests and
-ends with a line "N passed, N failed" that counts test targets. The exit status
+Runs deploy/setup.sh and `bazel test //...`, shows the logs of failed tests,
+says which cases were skipped here and why, and ends with a line "N passed,
+N failed" that counts test targets. The exit status
 is 0 only if there were tests and all of them passed. If it is interrupted, the
 line is "interrupted: N passed, N failed, N not run" and the status 130. NAME is
 one of .bazelrc's: release, debug, asan, ubsan, tsan, cpu. Each of them compiles
@@ -16,7 +17,8 @@ is not compiled again.
 
 --faults runs the fault tests too: a cluster with three members of etcd on a
 network of its own (network namespaces, so as root), whose daemons are killed,
-frozen and cut off under load. They take at most 20 minutes, one at a time.
+frozen and cut off under load. Two targets, one at a time, which take some
+minutes and are ended after ten each.
 
 Environment:
   LATENTD_OUTPUT_BASE   Bazel's --output_base
@@ -35,7 +37,8 @@ targets=(//...)
 while (($# > 0)); do
   case $1 in
     -h|--help) usage; exit 0 ;;
-    --faults) targets+=(//tests/cluster:faults) ;;
+    # All that is of size large are the two of these: 20 minutes together.
+    --faults) targets+=(//tests/cluster:faults) arguments+=(--test_timeout=-1,-1,600,-1) ;;
     --config)
       (($# >= 2)) || { usage >&2; exit 2; }
       arguments+=("--config=$2")
@@ -81,9 +84,44 @@ status=$?
 python3 - "$scratch/events.json" "$status" <<'EOF'
 import json
 import sys
+import urllib.parse
 
 INTERRUPTED = 8  # Bazel's exit status for it
 path, status = sys.argv[1], int(sys.argv[2])
+
+
+def skipped_cases(log):
+    """What Catch2 shows of WARN("skipped: ..."): the case between two rules, then the words."""
+    case, words, last_rule = "", None, None
+    lines = log.splitlines() + [""]
+    for number, line in enumerate(lines):
+        if words is not None:
+            if line.strip():
+                words.append(line.strip())
+            else:
+                yield case, " ".join(words)
+                words = None
+        elif len(line) > 20 and not line.strip("-"):
+            if last_rule is not None and number - last_rule <= 4:
+                case = " ".join(part.strip() for part in lines[last_rule + 1:number])
+            last_rule = number
+        elif line.startswith("  skipped: "):
+            words = [line.strip().removeprefix("skipped: ")]
+
+
+def read_log(event):
+    for output in event.get("testActionOutput", []):
+        url = urllib.parse.urlparse(output.get("uri", ""))
+        if output.get("name") == "test.log" and url.scheme == "file":
+            try:
+                with open(urllib.parse.unquote(url.path), errors="replace") as log:
+                    return log.read()
+            except OSError:
+                pass
+    return ""
+
+
+skipped = set()
 tests, built, passed, failed, unfinished = set(), set(), set(), set(), set()
 try:
     with open(path, encoding="utf-8") as lines:
@@ -97,6 +135,10 @@ try:
                     tests.add(key["targetConfigured"]["label"])
             elif event.get("completed", {}).get("success"):
                 built.add(key["targetCompleted"]["label"])
+            elif "testResult" in event:
+                label = key["testResult"]["label"]
+                for case, why in skipped_cases(read_log(event["testResult"])):
+                    skipped.add(f"SKIPPED: {label}: {case}: {why}")
             elif "testSummary" in event:
                 result = event["testSummary"].get("overallStatus", "NO_STATUS")
                 if result in ("PASSED", "FLAKY"):
@@ -109,6 +151,8 @@ try:
 except (OSError, ValueError) as error:
     print(f"Bazel's events are unreadable: {error}")
 
+for line in sorted(skipped):
+    print(line)
 if status == INTERRUPTED:
     left = len(tests - passed - failed)
     print(f"interrupted: {len(passed)} passed, {len(failed)} failed, {left} not run")

@@ -53,7 +53,7 @@ void AckedPublisher::Run(ClientOptions options, uint64_t seed) {
     while (!published.ok() && !stopping_) {
       published = frontend.Publish(chunk, absl::Seconds(3));
       if (!published.ok()) {
-        ++failures_;
+        Failed(published);
         absl::SleepFor(absl::Milliseconds(50));
       }
     }
@@ -63,6 +63,16 @@ void AckedPublisher::Run(ClientOptions options, uint64_t seed) {
     }
     absl::SleepFor(absl::Milliseconds(20));
   }
+}
+
+void AckedPublisher::Failed(const absl::Status& status) {
+  const std::lock_guard lock(mutex_);
+  if (failures_++ == 0) first_failure_ = status;
+}
+
+absl::Status AckedPublisher::first_failure() const {
+  const std::lock_guard lock(mutex_);
+  return first_failure_;
 }
 
 FaultWorld::FaultWorld(FaultWorldOptions options)
@@ -125,6 +135,11 @@ void CheckUnharmed(const FaultWorld& world, const Tally& tally) {
   CheckHarmless(world, tally);
   CAPTURE(tally);
   CHECK(tally.failed() == 0);
+}
+
+void CheckPublisherUnharmed(const FaultWorld& world) {
+  INFO("first failure: " << world.publisher().first_failure());
+  CHECK(world.publisher().failures() == 0);
 }
 
 }  // namespace latentd::testing

@@ -31,15 +31,19 @@ class AckedPublisher {
 
   uint64_t acknowledged() const { return acknowledged_; }
   uint64_t failures() const { return failures_; }
+  absl::Status first_failure() const;
   // Ends publishing; the chunks that were acknowledged.
   const std::deque<ChunkData>& Stop();
 
  private:
+  void Failed(const absl::Status& status);
   void Run(ClientOptions options, uint64_t seed);
 
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> acknowledged_{0};
   std::atomic<uint64_t> failures_{0};
+  mutable std::mutex mutex_;
+  absl::Status first_failure_;
   std::deque<ChunkData> chunks_;  // those acknowledged; the thread's until Stop
   std::thread thread_;
 };
@@ -59,6 +63,9 @@ class FaultWorld {
   EtcdCluster& cluster() { return cluster_; }
   VerifyingLoad& load() { return *load_; }
   AckedPublisher& publisher() { return *publisher_; }
+  const AckedPublisher& publisher() const { return *publisher_; }
+  // Sealed, and what the load asks for.
+  const std::deque<ChunkData>& chunks() const { return chunks_; }
   absl::Duration timeout() const { return options_.timeout; }
 
   // Right answers come, and nothing but right answers, for a while (`limit` to get there): the
@@ -78,8 +85,10 @@ class FaultWorld {
 
 // Nothing was wrong, and what failed was one of the errors that a fault may cause, in time.
 void CheckHarmless(const FaultWorld& world, const Tally& tally);
-// Nothing failed at all.
+// No question failed.
 void CheckUnharmed(const FaultWorld& world, const Tally& tally);
+// Nor did anything that was published, since the start.
+void CheckPublisherUnharmed(const FaultWorld& world);
 
 }  // namespace latentd::testing
 

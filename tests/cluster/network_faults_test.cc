@@ -82,6 +82,7 @@ TEST_CASE("etcd's leader is killed: nobody notices") {
   cluster.StartEtcd(leader);
   CHECK(world.Recovers(absl::Seconds(20)));
   CheckUnharmed(world, world.load().Now());
+  CheckPublisherUnharmed(world);
   CHECK(world.AskForEverything() == std::vector<absl::Status>{});
 }
 

@@ -2,11 +2,15 @@
 // chunks are published. Every answer is compared with the right one, and every chunk whose seal was
 // acknowledged is asked for at the end.
 #include <catch2/catch.hpp>
+#include <random>
+#include <utility>
 
 #include "absl/time/clock.h"
 #include "tests/cluster/eventually.h"
 #include "tests/cluster/fault_world.h"
+#include "tests/cluster/frontend.h"
 #include "tests/cluster/process.h"
+#include "transport/errors.h"
 
 namespace latentd::testing {
 namespace {
@@ -77,7 +81,7 @@ TEST_CASE("a daemon that restarts empty at its address is not credited with what
   CHECK(world.AskForEverything() == std::vector<absl::Status>{});
 }
 
-TEST_CASE("a rolling restart loses no chunk, and no query fails") {
+TEST_CASE("a rolling restart loses no chunk, and no query and no publish fails") {
   if (Skipped()) return;
   FaultWorld world;
   EtcdCluster& cluster = world.cluster();
@@ -96,10 +100,11 @@ TEST_CASE("a rolling restart loses no chunk, and no query fails") {
     CHECK(cluster.WaitUntilSettled(absl::Seconds(60)));
   }
   CheckUnharmed(world, world.load().Now());
+  CheckPublisherUnharmed(world);
   CHECK(world.AskForEverything() == std::vector<absl::Status>{});
 }
 
-TEST_CASE("a node that joins takes its share, and no query fails") {
+TEST_CASE("a node that joins takes its share, and no query and no publish fails") {
   if (Skipped()) return;
   FaultWorld world;
   EtcdCluster& cluster = world.cluster();
@@ -112,21 +117,83 @@ TEST_CASE("a node that joins takes its share, and no query fails") {
   cluster.node(2).WaitUntilReady(absl::Seconds(20));
   CHECK(cluster.WaitUntilSettled(absl::Seconds(60)));
   CheckUnharmed(world, world.load().Now());
+  CheckPublisherUnharmed(world);
   CHECK(world.AskForEverything() == std::vector<absl::Status>{});
+}
+
+// Whether it is answered, and right.
+absl::Status AskFor(Frontend& frontend, const ChunkData& chunk) {
+  std::mt19937_64 random(chunk.id.lo);
+  return frontend.AskAndCheck(MakeQuestion(0, 1, 4, false, {{&chunk, chunk.tokens}}, random),
+                              absl::Seconds(10));
+}
+
+// What a full store may say to who publishes and pins: no room, none at the copy's in the time there
+// is, or evicted in between.
+bool IsOfAFullStore(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) || absl::IsDeadlineExceeded(status) ||
+         absl::IsNotFound(status);
 }
 
 TEST_CASE("a full store refuses what is new and keeps what is pinned or asked for") {
   if (Skipped()) return;
   FaultWorldOptions options;
-  options.cluster.cache = "8MiB";
+  options.cluster.cache = "8MiB";  // 56 pages: a chunk of the load has three
   options.chunks = 4;
   FaultWorld world(options);
-  // The publisher fills the stores; what is least recently used goes, which is nothing wrong.
-  CHECK(Eventually(absl::Seconds(60), [&] { return world.publisher().acknowledged() > 150; }));
+  Frontend frontend(world.cluster().ClientOf());
+  std::mt19937_64 random(37);
+  const auto publish = [&] {
+    ChunkData chunk =
+        RandomChunk({.hi = random(), .lo = random()}, 130, 2, RecordFormat::kBf16, random);
+    return std::pair(frontend.Publish(chunk), std::move(chunk));
+  };
+  const auto pin = [&](const ChunkData& chunk) {
+    return frontend.client().Pin({&chunk.id, 1}, absl::Minutes(5), absl::Seconds(10));
+  };
+
+  // Nobody asks for either of them; what is least recently used goes.
+  const auto [published, pinned] = publish();
+  REQUIRE(published == absl::OkStatus());
+  REQUIRE(pin(pinned) == absl::OkStatus());
+  const auto [published_too, unpinned] = publish();
+  REQUIRE(published_too == absl::OkStatus());
+  const auto publishes = [&](uint64_t count) {
+    return Eventually(absl::Seconds(60), [&, end = world.publisher().acknowledged() + count] {
+      frontend.client().Progress();  // it is alive
+      return world.publisher().acknowledged() >= end;
+    });
+  };
+  CHECK(publishes(200));
+  CHECK(absl::IsNotFound(AskFor(frontend, unpinned)));
+  CHECK(AskFor(frontend, pinned) == absl::OkStatus());
+
+  // Once all is pinned, what is new is refused, and nothing else goes.
+  for (const ChunkData& chunk : world.chunks()) REQUIRE(pin(chunk) == absl::OkStatus());
+  std::vector<ChunkData> kept;
+  absl::Status refused;
+  for (int i = 0; i < 100 && !absl::IsResourceExhausted(refused); ++i) {
+    auto [status, chunk] = publish();
+    if (status.ok()) status = pin(chunk);
+    if (status.ok()) kept.push_back(std::move(chunk));
+    refused = status;
+    CHECK((status.ok() || IsOfAFullStore(status)));
+  }
+  CAPTURE(refused, kept.size());
+  CHECK(absl::IsResourceExhausted(refused));
+  CHECK(RetryAfter(refused).has_value());
+  CHECK(AskFor(frontend, pinned) == absl::OkStatus());
+  for (const ChunkData& chunk : kept) CHECK(AskFor(frontend, chunk) == absl::OkStatus());
   const Tally tally = world.load().Now();
   CAPTURE(tally);
   CHECK(tally.wrong == 0);
   CHECK(tally.failed() == 0);
+
+  // Leases that end make room again.
+  for (const ChunkData& chunk : kept) {
+    CHECK(frontend.client().Release({&chunk.id, 1}, absl::Seconds(10)) == absl::OkStatus());
+  }
+  CHECK(publishes(20));
 }
 
 }  // namespace
