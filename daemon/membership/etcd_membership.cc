@@ -186,8 +186,10 @@ void EtcdMembership::LogFence() {
   const absl::Time now = ServingFence::Now();
   if (!open) {
     fence_closed_at_ = now;
-    LogWarn("fence closed: this node answers nothing about chunks",
-            {{"because", absl::StrCat("it ", FenceReasonText(fence_.reason()))}});
+    const bool as_asked = fence_.reason() == FenceReason::kLeft;
+    LogEvent(as_asked ? LogSeverity::kInfo : LogSeverity::kWarn,
+             "fence closed: this node answers nothing about chunks",
+             {{"because", absl::StrCat("it ", FenceReasonText(fence_.reason()))}});
   } else if (fence_closed_at_ == absl::InfinitePast()) {
     LogInfo("fence open: this node may answer");
   } else {
