@@ -62,7 +62,7 @@ ReplicationStatus Replication::status() const {
   ReplicationStatus status{.forward = forwarder_.stats()};
   const std::lock_guard<std::mutex> lock(mutex_);
   status.sync = progress_;
-  status.copied_per_second = copied_per_second_;
+  status.copied_per_second = copy_rate_.per_second();
   return status;
 }
 
@@ -97,10 +97,7 @@ void Replication::Note() {
     const std::lock_guard<std::mutex> lock(mutex_);
     const absl::Duration passed = now - noted_at_;
     if (passed >= kNoteEvery || !active) {
-      copied_per_second_ =
-          active ? static_cast<double>(progress.counts.bytes - progress_.counts.bytes) /
-                       absl::ToDoubleSeconds(passed)
-                 : 0;
+      copy_rate_.Note(progress.counts.bytes, active, now);
       noted_at_ = now;
       progress_ = progress;
     }

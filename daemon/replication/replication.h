@@ -19,6 +19,7 @@
 #include "client/tls_files.h"
 #include "daemon/lane/lane.h"
 #include "daemon/membership/membership.h"
+#include "daemon/replication/copy_rate.h"
 #include "daemon/replication/forwarder.h"
 #include "daemon/replication/lane_chunks.h"
 #include "daemon/replication/peer_thread.h"
@@ -75,8 +76,8 @@ class Replication {
   absl::Time noted_at_;
 
   mutable std::mutex mutex_;
-  SlotSyncProgress progress_;     // guarded by mutex_
-  double copied_per_second_ = 0;  // guarded by mutex_
+  SlotSyncProgress progress_;  // guarded by mutex_
+  CopyRate copy_rate_;         // guarded by mutex_
 };
 
 }  // namespace latentd
