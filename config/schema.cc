@@ -400,7 +400,9 @@ const Schema<Config>& ConfigSchema() {
       ScalarKey("acks", &C::acks,
                 ChoiceCodec<Acks>({{"all", Acks::kAll}, {"primary", Acks::kPrimary}}),
                 "When what is published is acknowledged. all: every replica has it. primary: the "
-                "first of them has it, and is lost if that node dies right then."),
+                "first of them has it; it is lost if that node dies, or gives the slot up, before "
+                "the others have it. With etcd, a replica that does not take it within 5 s copies "
+                "the slot anew; with a static list it lacks it until it is published again."),
       MapKey("migration", &C::migration, MigrationSchema(),
              "Copying chunks of slots that come to this node."),
       MapKey("scrub", &C::scrub, ScrubSchema(),

@@ -57,10 +57,11 @@ class Placement {
 
   SlotRange Of(Slot slot) const {
     const std::span<const NodeIndex> desired = desired_.Of(slot);
+    bool again = false;
     SlotRange range{.first_slot = ToInt(slot),
                     .slots = 1,
                     .generation = Generation{ToInt(epoch_)},
-                    .holders = LivingHolders(slot),
+                    .holders = LivingHolders(slot, again),
                     .joining = {},
                     .placed = epoch_};
     if (range.holders.empty()) {
@@ -72,7 +73,7 @@ class Placement {
     for (const NodeIndex node : desired) {
       if (!Contains(range.holders, node)) range.joining.push_back(node);
     }
-    if (AsBefore(previous_->HoldersOf(slot), range.holders) &&
+    if (!again && AsBefore(previous_->HoldersOf(slot), range.holders) &&
         AsBefore(previous_->JoiningOf(slot), range.joining)) {
       range.placed = previous_->PlacedOf(slot);
     }
@@ -85,17 +86,33 @@ class Placement {
                       [&](NodeIndex b, NodeIndex n) { return survivors_[b] == n; });
   }
 
-  std::vector<NodeIndex> LivingHolders(Slot slot) const {
+  bool HasMissed(NodeIndex node, Slot slot, Epoch since) const {
+    if (!input_.missed) return false;
+    const std::optional<Epoch> missed = input_.missed(node, slot);
+    return missed && *missed >= since;
+  }
+
+  // `again`: one that says that it has everything does not.
+  std::vector<NodeIndex> LivingHolders(Slot slot, bool& again) const {
     std::vector<NodeIndex> living;
     if (previous_ == nullptr) return living;
     for (const NodeIndex before : previous_->HoldersOf(slot)) {
       if (survivors_[before]) living.push_back(*survivors_[before]);
     }
     if (living.empty()) return living;  // nobody is left to have copied from
+    const auto has_all = [&](NodeIndex node) { return !HasMissed(node, slot, Epoch{}); };
+    if (std::any_of(living.begin(), living.end(), has_all)) {
+      std::erase_if(living, [&](NodeIndex node) { return !has_all(node); });
+    }
     for (const NodeIndex before : previous_->JoiningOf(slot)) {
       const std::optional<NodeIndex> now = survivors_[before];
-      if (now && input_.in_sync && input_.in_sync(*now, slot, previous_->PlacedOf(slot)))
+      const Epoch placed = previous_->PlacedOf(slot);
+      if (!now || !input_.in_sync || !input_.in_sync(*now, slot, placed)) continue;
+      if (HasMissed(*now, slot, placed)) {
+        again = true;
+      } else {
         living.push_back(*now);
+      }
     }
     return living;
   }

@@ -2,8 +2,8 @@
 // for a slot changes only when the bytes are where the answer would come from.
 //
 //     desired holders   what BalanceHolders says (routing/balanced_holders.h)
-//     holders           those of the table before whose memory still lives, and joining nodes that
-//                       have said that they have everything
+//     holders           those of the table before whose memory still lives, but for who has missed a
+//                       write, and joining nodes that have said that they have everything
 //     joining           desired, and not holders yet
 //
 // A holder that is no longer desired is let go once every desired node holds the slot. If no holder
@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -29,12 +30,19 @@ namespace latentd {
 // earlier placement does not count. `node` is an index into PlacementInput::nodes.
 using InSync = std::function<bool(NodeIndex node, Slot slot, Epoch placed)>;
 
+// The newest placement of the slot under which a holder acknowledged what the node has not taken;
+// nothing if there is no such word. A holder that has missed something joins the slot anew, unless
+// all holders have; a joining node that has missed something of the present placement, and says
+// that it has everything, has to see again. Either way the slot is placed anew.
+using Missed = std::function<std::optional<Epoch>(NodeIndex node, Slot slot)>;
+
 struct PlacementInput {
   // Those that live, with the generation of the memory that they have now. A node of the table
   // before that is missing here, or is kDown, or has another generation, holds nothing any more.
   std::vector<NodeInfo> nodes;
   uint32_t replicas = 1;
   InSync in_sync;
+  Missed missed;             // may be null: nobody has
   uint32_t block_slots = 1;  // see BalanceHolders
   // The table has no lower epoch than this: others may know one that `previous` does not count.
   Epoch least_epoch{};

@@ -85,6 +85,59 @@ TEST_CASE("a node that joins holds nothing before it says that it has everything
   });
 }
 
+TEST_CASE("a holder that missed a write holds nothing before it has copied the slot anew") {
+  const TablePtr before = Next(nullptr, MakeNodes(3), 2);
+  const Slot slot{7};
+  const NodeIndex primary = before->PrimaryOf(slot);
+  const NodeIndex other = before->HoldersOf(slot)[1];
+  PlacementInput input{.nodes = MakeNodes(3), .replicas = 2, .in_sync = Always};
+  for (const NodeIndex lacks : {primary, other}) {
+    CAPTURE(lacks == primary);
+    input.missed = [&](NodeIndex node, Slot of) {
+      return node == lacks && of == slot ? std::optional(Epoch{1}) : std::nullopt;
+    };
+    const TablePtr anew = NextTable(before, input).value();
+    CHECK(anew->HoldersOf(slot).size() == 1);
+    CHECK_FALSE(anew->Holds(lacks, slot));
+    CHECK(anew->Joins(lacks, slot));
+    CHECK(anew->PlacedOf(slot) == Epoch{2});
+    CHECK(anew->GenerationOf(slot) == before->GenerationOf(slot));
+    CHECK(ProgressOf(*anew, 2).joining == 1);
+
+    // The word is of an earlier placement: what it copies now has everything.
+    const TablePtr after = NextTable(anew, input).value();
+    CHECK(after->HoldersOf(slot).size() == 2);
+    CHECK(after->JoiningOf(slot).empty());
+  }
+}
+
+TEST_CASE("a node that misses a write while it joins has to look again") {
+  const TablePtr joining = Next(Next(nullptr, MakeNodes(1), 2), MakeNodes(2), 2);
+  const Slot slot{7};
+  REQUIRE(joining->Joins(1, slot));
+  PlacementInput input{.nodes = MakeNodes(2), .replicas = 2, .in_sync = Never};
+  input.missed = [&](NodeIndex node, Slot of) {
+    return node == 1 && of == slot ? std::optional(joining->PlacedOf(slot)) : std::nullopt;
+  };
+  // It has yet to say that it has everything.
+  CHECK(NextTable(joining, input).value() == joining);
+  input.in_sync = Always;
+  const TablePtr again = NextTable(joining, input).value();
+  CHECK(again->Joins(1, slot));
+  CHECK(again->PlacedOf(slot) == again->epoch());
+  CHECK(ProgressOf(*again, 2).joining == 1);
+  CHECK(ProgressOf(*NextTable(again, input).value(), 2).joining == 0);
+}
+
+TEST_CASE("holders that have all missed something stay: there is nobody to copy from") {
+  const TablePtr before = Next(nullptr, MakeNodes(2), 2);
+  const PlacementInput input{
+      .nodes = MakeNodes(2), .replicas = 2, .in_sync = Never, .missed = [](NodeIndex, Slot) {
+        return std::optional(Epoch{1});
+      }};
+  CHECK(NextTable(before, input).value() == before);
+}
+
 TEST_CASE("holders are let go only when every desired one has the bytes") {
   const TablePtr before = Next(nullptr, MakeNodes(2), 2);
   const TablePtr joining = Next(before, MakeNodes(6), 2);

@@ -45,6 +45,7 @@ void LaneImpl::Replicate(LaneRequest& request, ReplicaWrite write) {
     request.stage = LaneRequest::Stage::kForwarding;
     return Forward(std::move(write), serial);
   }
+  write.acknowledged = true;
   KeepPayload(request);
   Forward(std::move(write), serial);
   Finish(request, absl::OkStatus());

@@ -35,6 +35,8 @@ struct ReplicaWrite {
   Epoch placed{};                      // of the slot in that table
   std::vector<NodeId> nodes;           // that must have it: holders and joining nodes, not itself
   absl::Time deadline;                 // of the steady clock
+  // Whoever published it has been told that it is safe: a node that does not take it lacks something.
+  bool acknowledged = false;
 };
 
 class ReplicaSink {

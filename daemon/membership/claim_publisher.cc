@@ -34,6 +34,10 @@ void ClaimPublisher::Add(const std::vector<SlotClaim>& claims) {
   if (claims_.Add(claims)) Changed();
 }
 
+void ClaimPublisher::AddMissed(const MissedWrite& missed) {
+  if (claims_.AddMissed(missed)) Changed();
+}
+
 void ClaimPublisher::Follow(const RoutingTable& table) {
   if (claims_.KeepWhatCounts(table, id_)) Changed();
 }

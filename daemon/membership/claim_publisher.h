@@ -1,5 +1,5 @@
-// `ClaimPublisher` keeps what this node claims at etcd, under its lease, where the coordinator reads
-// it: a few writes a second at most, however often something is claimed.
+// `ClaimPublisher` keeps what this node claims, and what it says that others lack, at etcd, under its
+// lease, where the coordinator reads it: a few writes a second at most, however often something is claimed.
 //
 // The scheduler's thread only.
 #ifndef LATENTD_DAEMON_MEMBERSHIP_CLAIM_PUBLISHER_H_
@@ -26,6 +26,7 @@ class ClaimPublisher {
   // What was written under another lease goes with that one.
   void SetLease(EtcdLease lease);
   void Add(const std::vector<SlotClaim>& claims);
+  void AddMissed(const MissedWrite& missed);
   // Claims that mean nothing any more are dropped.
   void Follow(const RoutingTable& table);
 

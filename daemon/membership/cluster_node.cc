@@ -236,6 +236,11 @@ void ClusterNode::SetDraining(bool draining) {
 
 void ClusterNode::Claim(const std::vector<SlotClaim>& claims) { claims_.Add(claims); }
 
+void ClusterNode::ReportMissed(const MissedWrite& missed) {
+  claims_.AddMissed(missed);
+  if (known_.table != nullptr) claims_.Follow(*known_.table);
+}
+
 std::function<void(const absl::Status&)> ClusterNode::TroubleOf(Asker asker) {
   return [this, asker](const absl::Status& status) {
     etcd_troubles_[asker] = {status, scheduler_->now()};

@@ -88,6 +88,7 @@ class ClusterNode {
 
   void SetDraining(bool draining);
   void Claim(const std::vector<SlotClaim>& claims);
+  void ReportMissed(const MissedWrite& missed);
 
   TablePtr table() const { return known_.table; }
   std::vector<Member> ListNodes() const;

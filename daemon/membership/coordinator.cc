@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "routing/placement.h"
 
 namespace latentd {
 namespace {
@@ -198,6 +198,33 @@ void Coordinator::ReadClaims() {
   claims_ = std::move(claims);
 }
 
+Missed Coordinator::WhoMissedWhat(const std::vector<NodeInfo>& nodes) const {
+  const RoutingTable* known = view_.known->table.get();
+  if (known == nullptr) return nullptr;
+  std::map<std::pair<NodeIndex, Slot>, Epoch> missed;
+  for (const auto& [id, claimed] : claims_) {
+    const std::optional<NodeIndex> holder = known->FindNode(id);
+    if (!holder || known->node(*holder).generation != claimed.claims.generation()) continue;
+    for (const auto& [name, what] : claimed.claims.missed()) {
+      const auto node = std::find_if(nodes.begin(), nodes.end(), [&](const NodeInfo& n) {
+        return n.id == name && n.generation == what.generation;
+      });
+      if (node == nodes.end() || name == id) continue;
+      const auto index = static_cast<NodeIndex>(node - nodes.begin());
+      for (const auto& [slot, placed] : what.placed) {
+        if (!known->Holds(*holder, slot)) continue;
+        Epoch& newest = missed[{index, slot}];
+        newest = std::max(newest, placed);
+      }
+    }
+  }
+  if (missed.empty()) return nullptr;
+  return [missed = std::move(missed)](NodeIndex node, Slot slot) -> std::optional<Epoch> {
+    const auto found = missed.find({node, slot});
+    return found == missed.end() ? std::nullopt : std::optional(found->second);
+  };
+}
+
 void Coordinator::LeaveOutUnknown(Roster& roster, Epoch& least_epoch, bool recovering) const {
   const StoredTable& known = *view_.known;
   std::erase_if(roster.nodes, [&](const RosterNode& node) {
@@ -283,6 +310,7 @@ void Coordinator::Deliberate() {
       NextTable(view_.known->table, {.nodes = admitted.nodes,
                                      .replicas = options_.replicas,
                                      .in_sync = in_sync,
+                                     .missed = WhoMissedWhat(admitted.nodes),
                                      .block_slots = options_.block_slots,
                                      .least_epoch = least_epoch});
   if (!next.ok()) {

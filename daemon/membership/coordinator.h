@@ -39,6 +39,7 @@
 #include "daemon/membership/table_store.h"
 #include "daemon/membership/timer.h"
 #include "proto/latentd/v1/membership.pb.h"
+#include "routing/placement.h"
 
 namespace latentd {
 
@@ -95,6 +96,8 @@ class Coordinator {
   bool WaitToRecover();
   v1::Layout ClusterLayout(const Roster& roster) const;
   void ReadClaims();
+  // What holders of the present table say that `nodes` have missed.
+  Missed WhoMissedWhat(const std::vector<NodeInfo>& nodes) const;
   // Nodes of `roster` that know more than what is stored are left out; `least_epoch` is raised.
   void LeaveOutUnknown(Roster& roster, Epoch& least_epoch, bool recovering) const;
   // Of many that are gone or have another memory at once, some stay as they were and are left for

@@ -144,6 +144,12 @@ void EtcdMembership::Claim(std::vector<SlotClaim> claims) {
   loop_->Post([this, claims = std::move(claims)] { node_->Claim(claims); });
 }
 
+void EtcdMembership::ReportMissed(MissedWrite missed) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (stopped_ || loop_ == nullptr) return;
+  loop_->Post([this, missed = std::move(missed)] { node_->ReportMissed(missed); });
+}
+
 void EtcdMembership::Look() {
   look_->Set(kLookEvery);
   LogFence();

@@ -49,6 +49,7 @@ class EtcdMembership : public Membership {
   void SetDraining(bool draining) override;
   bool hands_over() const override { return true; }
   void Claim(std::vector<SlotClaim> claims) override;
+  void ReportMissed(MissedWrite missed) override;
   const ServingFence& fence() const override { return fence_; }
   std::optional<AuthorityStatus> authority() const override;
 

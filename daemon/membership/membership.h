@@ -43,6 +43,17 @@ struct SlotClaim {
   friend bool operator==(const SlotClaim&, const SlotClaim&) = default;
 };
 
+// "A write to this slot, as it was placed then, is acknowledged, and this node has not taken it": a
+// holder says so of another, which is no holder any more until it has copied the slot anew.
+struct MissedWrite {
+  NodeId node;
+  Generation generation{};  // of its memory
+  Slot slot{};
+  Epoch placed{};
+
+  friend bool operator==(const MissedWrite&, const MissedWrite&) = default;
+};
+
 class Membership {
  public:
   virtual ~Membership() = default;
@@ -72,6 +83,8 @@ class Membership {
   // Claims more slots. Claims of a placement that is over mean nothing. Nobody claims anything of a
   // backend whose tables have no joining nodes.
   virtual void Claim(std::vector<SlotClaim> claims) { (void)claims; }
+  // Says what another node lacks. Nobody does where the tables never change.
+  virtual void ReportMissed(MissedWrite missed) { (void)missed; }
   // Until when this node may answer; as long as the membership lives.
   virtual const ServingFence& fence() const { return open_; }
   // Nothing where the authority is a file.

@@ -1,5 +1,5 @@
-// `SlotClaimSet`: of which slots, as placed when, a node has everything. To and from the message
-// under which etcd keeps it.
+// `SlotClaimSet`: of which slots, as placed when, a node has everything, and of which slots that it
+// holds others have not. To and from the message under which etcd keeps it.
 //
 // A value: reading on any thread, changing on one.
 #ifndef LATENTD_DAEMON_MEMBERSHIP_SLOT_CLAIMS_H_
@@ -22,14 +22,22 @@ class SlotClaimSet {
   explicit SlotClaimSet(Generation generation) : generation_(generation) {}
 
   Generation generation() const { return generation_; }  // of the memory that has it
-  bool empty() const { return placed_.empty(); }
+  bool empty() const { return placed_.empty() && missed_.empty(); }
   bool Has(Slot slot, Epoch placed) const;
 
   // Whether that changed anything.
   bool Add(const std::vector<SlotClaim>& claims);
-  // Keeps those that mean something to whoever made `table`: of slots that `id` joins, as they are
-  // placed now. Whether that changed anything.
+  bool AddMissed(const MissedWrite& missed);
+  // Keeps what means something to whoever made `table`: claims of slots that `id` joins, as they are
+  // placed now; what others lack of slots that `id` holds, until they join them as placed later.
+  // Whether that changed anything.
   bool KeepWhatCounts(const RoutingTable& table, std::string_view id);
+
+  struct Missed {
+    Generation generation{};
+    std::map<Slot, Epoch> placed;
+  };
+  const std::map<NodeId, Missed>& missed() const { return missed_; }
 
   // A serialised v1.SlotClaims.
   std::string Pack() const;
@@ -39,6 +47,7 @@ class SlotClaimSet {
  private:
   Generation generation_{};
   std::map<Slot, Epoch> placed_;
+  std::map<NodeId, Missed> missed_;
 };
 
 }  // namespace latentd

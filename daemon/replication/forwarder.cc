@@ -34,8 +34,12 @@ ChunkRange RangeOf(const ReplicaWrite& write) {
 
 }  // namespace
 
-Forwarder::Forwarder(ForwarderOptions options, PeerThread* thread, Quarantined quarantined)
-    : options_(std::move(options)), thread_(thread), quarantined_(std::move(quarantined)) {}
+Forwarder::Forwarder(ForwarderOptions options, PeerThread* thread, Quarantined quarantined,
+                     Missed missed)
+    : options_(std::move(options)),
+      thread_(thread),
+      quarantined_(std::move(quarantined)),
+      missed_(std::move(missed)) {}
 
 void Forwarder::Forward(ReplicaWrite write, std::function<void(absl::Status)> done) {
   if (write.nodes.empty()) return done(absl::OkStatus());
@@ -297,9 +301,21 @@ void Forwarder::SendWhole(const AttemptPtr& attempt, std::shared_ptr<Resupply> r
       });
 }
 
+// What it missed, it missed of the placement that the write was made under, or sent by.
+void Forwarder::TellMissed(const Attempt& attempt) {
+  const ReplicaWrite& write = attempt.write->write;
+  const bool lacks = write.acknowledged || attempt.anew;
+  if (!lacks || table_ == nullptr || !StillGives(write.chunk, attempt.node)) return;
+  missed_({.node = attempt.node,
+           .generation = table_->node(*table_->FindNode(attempt.node)).generation,
+           .slot = write.chunk.slot(),
+           .placed = std::max(write.placed, attempt.sent.placed)});
+}
+
 void Forwarder::Ended(const AttemptPtr& attempt, absl::Status status) {
   EndRenewal(attempt);
   const WritePtr& write = attempt->write;
+  if (!status.ok()) TellMissed(*attempt);
   if (!status.ok() && write->failed.ok()) write->failed = std::move(status);
   const StreamKey key{write->write.chunk, attempt->node};
   Stream& stream = streams_.at(key);

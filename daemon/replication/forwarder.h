@@ -53,9 +53,11 @@ struct ForwarderOptions {
 class Forwarder final : public ReplicaSink {
  public:
   using Quarantined = std::function<void(const ChunkId&, uint32_t tokens, uint64_t checksum)>;
+  using Missed = std::function<void(MissedWrite)>;
 
-  // `thread` must outlive this, and be stopped before it goes. `quarantined` runs on the thread.
-  Forwarder(ForwarderOptions options, PeerThread* thread, Quarantined quarantined);
+  // `thread` must outlive this, and be stopped before it goes. Both run on the thread; `missed` for
+  // every node that did not take what was acknowledged, or may have lost what it had of the chunk.
+  Forwarder(ForwarderOptions options, PeerThread* thread, Quarantined quarantined, Missed missed);
 
   void Forward(ReplicaWrite write, std::function<void(absl::Status)> done) override;
   void OnQuarantined(uint32_t lane, const ChunkId& chunk, uint32_t tokens,
@@ -113,6 +115,7 @@ class Forwarder final : public ReplicaSink {
   void EndRenewal(const AttemptPtr& attempt);
   void SendWhole(const AttemptPtr& attempt, std::shared_ptr<Resupply> resupply);
   void Ended(const AttemptPtr& attempt, absl::Status status);
+  void TellMissed(const Attempt& attempt);
   void Finish(const WritePtr& write);
   // Whether the newest table still gives the slot to the node.
   bool StillGives(const ChunkId& chunk, const NodeId& node) const;
@@ -122,6 +125,7 @@ class Forwarder final : public ReplicaSink {
   const ForwarderOptions options_;
   PeerThread* const thread_;
   const Quarantined quarantined_;
+  const Missed missed_;
 
   TablePtr table_;
   bool stopping_ = false;

@@ -28,15 +28,18 @@ absl::StatusOr<std::unique_ptr<Replication>> Replication::Create(ReplicationOpti
 Replication::Replication(ReplicationOptions options, std::unique_ptr<PeerThread> thread)
     : options_(std::move(options)),
       thread_(std::move(thread)),
-      forwarder_({.self = options_.self, .layout = options_.layout}, thread_.get(),
-                 [this](const ChunkId& chunk, uint32_t tokens, uint64_t checksum) {
-                   Repair(chunk, tokens, checksum);
-                 }),
+      forwarder_(
+          {.self = options_.self, .layout = options_.layout}, thread_.get(),
+          [this](const ChunkId& chunk, uint32_t tokens, uint64_t checksum) {
+            Repair(chunk, tokens, checksum);
+          },
+          [this](MissedWrite missed) { membership_->ReportMissed(std::move(missed)); }),
       remote_(thread_.get(), kAnswerPatience) {}
 
 Replication::~Replication() { Stop(); }
 
 void Replication::Start(std::vector<Lane*> lanes, Membership* membership) {
+  membership_ = membership;
   local_ = std::make_unique<LaneChunks>(thread_.get(), std::move(lanes));
   sync_ = std::make_unique<SlotSync>(SlotSyncOptions{.self = options_.self, .copy = options_.copy},
                                      options_.layout, thread_.get(), &remote_, local_.get(),

@@ -68,6 +68,7 @@ class Replication {
 
   const ReplicationOptions options_;
   const std::unique_ptr<PeerThread> thread_;
+  Membership* membership_ = nullptr;
   Forwarder forwarder_;
   RemoteChunks remote_;
   std::unique_ptr<LaneChunks> local_;

@@ -51,6 +51,46 @@ TEST_CASE("what is acknowledged is on every holder") {
   }
 }
 
+TEST_CASE("the node that did not take what was acknowledged is named") {
+  TestCluster cluster(2);
+  for (const std::string acks : {"all", "primary"}) {
+    CAPTURE(acks);
+    const std::string first = "node-a-" + acks, second = "node-b-" + acks;
+    cluster.Add(first, "acks: " + acks + "\n");
+    cluster.Add(second, "acks: " + acks + "\n");
+    cluster.Settle();
+    const auto client = cluster.Connect(first);
+    const TablePtr table = cluster.table();
+    const auto index = *table->FindNode(second);
+    uint64_t seed = 0;
+    const auto draw = [&] { return TestChunk(client->layout(), ++seed, 20); };
+    TestChunk chunk = draw();
+    while (table->PrimaryOf(chunk.id.slot()) != *table->FindNode(first) ||
+           !table->Holds(index, chunk.id.slot())) {
+      chunk = draw();
+    }
+    cluster.Stop(second);
+    const absl::Status status =
+        client->Publish({.chunk = chunk.id, .layers = chunk.layers, .tokens = chunk.tokens},
+                        chunk.records, absl::Seconds(1));
+    INFO(status.ToString());
+    CHECK(status.ok() == (acks == "primary"));
+    if (acks == "primary") {
+      WaitFor("it is named", [&] { return !cluster.MissedSaidBy(first).empty(); });
+      CHECK(cluster.MissedSaidBy(first).front() ==
+            MissedWrite{.node = second,
+                        .generation = table->node(index).generation,
+                        .slot = chunk.id.slot(),
+                        .placed = table->PlacedOf(chunk.id.slot())});
+    }
+    // Who published it was told.
+    if (acks == "all") CHECK(cluster.MissedSaidBy(first).empty());
+    cluster.Stop(first);
+    cluster.Forget(first);
+    cluster.Forget(second);
+  }
+}
+
 TEST_CASE("a node that joins copies what was there and answers for it when the others are gone") {
   TestCluster cluster(2);
   cluster.Add("node-a");

@@ -148,6 +148,12 @@ std::optional<v1::Chunk> TestCluster::ChunkOn(const std::string& id, const Chunk
   return response.chunks(0);
 }
 
+std::vector<MissedWrite> TestCluster::MissedSaidBy(const std::string& id) const {
+  TestMember& member = *nodes_.at(id).member;
+  const std::lock_guard<std::mutex> lock(member.mutex);
+  return member.missed;
+}
+
 bool TestCluster::ClaimedAll(const std::string& id) { return nodes_.at(id).member->ClaimedAll(); }
 
 TestChunk::TestChunk(const Layout& layout, uint64_t seed, uint32_t token_count)

@@ -41,6 +41,8 @@ class TestCluster {
   v1::StatusResponse StatusOf(const std::string& id) const;
   // What the node has of a chunk; nothing if it has none of it.
   std::optional<v1::Chunk> ChunkOn(const std::string& id, const ChunkId& chunk) const;
+  // What the node said that others lack.
+  std::vector<MissedWrite> MissedSaidBy(const std::string& id) const;
   // Slots that the node joins and has claimed, as they are placed.
   bool ClaimedAll(const std::string& id);
 

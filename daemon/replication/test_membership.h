@@ -20,6 +20,7 @@ struct TestMember {
   TableCallback on_table;  // called by Deliver's thread
   TablePtr table;
   std::map<Slot, Epoch> claims;
+  std::vector<MissedWrite> missed;  // by others
   bool draining = false;
 
   void Deliver(const TablePtr& next) {
@@ -81,6 +82,10 @@ class TestMembership final : public Membership {
   void Claim(std::vector<SlotClaim> claims) override {
     const std::lock_guard<std::mutex> lock(shared_->mutex);
     for (const SlotClaim& claim : claims) shared_->claims[claim.slot] = claim.placed;
+  }
+  void ReportMissed(MissedWrite missed) override {
+    const std::lock_guard<std::mutex> lock(shared_->mutex);
+    shared_->missed.push_back(std::move(missed));
   }
 
  private:

@@ -36,5 +36,43 @@ TEST_CASE("more nodes than a transaction has guards restart together, and all ar
   CHECK(cluster.Wait([&] { return Settled(cluster, 200, options.replicas); }));
 }
 
+TEST_CASE("a holder that has missed a write copies its slot anew, once") {
+  const SimClusterOptions options{.nodes = 8, .block_slots = 64};
+  SimCluster cluster(options);
+  REQUIRE(cluster.Wait([&] { return Settled(cluster, 8, options.replicas); }));
+  const TablePtr before = cluster.table();
+  // A slot of two nodes that are entries.
+  const auto is_entry = [&](NodeIndex node) { return before->node(node).id.starts_with("node-"); };
+  uint32_t number = 0;
+  while (!is_entry(before->HoldersOf(Slot{static_cast<uint16_t>(number)})[0]) ||
+         !is_entry(before->HoldersOf(Slot{static_cast<uint16_t>(number)})[1])) {
+    number += options.block_slots;
+    REQUIRE(number < kSlotCount);
+  }
+  const Slot slot{static_cast<uint16_t>(number)};
+  const NodeInfo holder = before->node(before->HoldersOf(slot)[0]);
+  const NodeInfo lacks = before->node(before->HoldersOf(slot)[1]);
+  cluster.ReportMissed(holder.id, {.node = lacks.id,
+                                   .generation = lacks.generation,
+                                   .slot = slot,
+                                   .placed = before->PlacedOf(slot)});
+
+  REQUIRE(cluster.Wait([&] { return cluster.table() != before; }));
+  const TablePtr joining = cluster.table();
+  CHECK(joining->Joins(*joining->FindNode(lacks.id), slot));
+  CHECK(joining->node(joining->PrimaryOf(slot)).id == holder.id);
+  CHECK(joining->GenerationOf(slot) == before->GenerationOf(slot));
+  CHECK(ProgressOf(*joining, options.replicas).moving == options.block_slots);
+  REQUIRE(cluster.Wait([&] { return Settled(cluster, 8, options.replicas); }));
+  // Nothing is left of the word by then, or soon.
+  const auto quiet = cluster.now() + absl::Seconds(2);
+  REQUIRE(cluster.Wait([&] { return cluster.now() > quiet; }));
+  const TablePtr settled = cluster.table();
+  CHECK(Settled(cluster, 8, options.replicas));
+  const auto later = cluster.now() + absl::Seconds(10);
+  REQUIRE(cluster.Wait([&] { return cluster.now() > later; }));
+  CHECK(cluster.table() == settled);
+}
+
 }  // namespace
 }  // namespace latentd::sim

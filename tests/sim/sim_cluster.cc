@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "daemon/membership/slot_claims.h"
 #include "routing/layout_proto.h"
 #include "routing/table_proto.h"
 
@@ -107,6 +106,7 @@ void SimCluster::RestartAll() {
     Revoke(id);
     Register(id);
   }
+  claims_.clear();
   for (int i = 0; i < kRealNodes; ++i) StartReal(i);
 }
 
@@ -139,18 +139,33 @@ void SimCluster::Claim(Real& real, const RoutingTable& table) {
 }
 
 void SimCluster::ClaimForOthers(const RoutingTable& table) {
+  for (auto& [id, claims] : claims_) {
+    if (claims.KeepWhatCounts(table, id)) {
+      loop_.After(Soon(0), [this, id = id] { WriteClaims(id); });
+    }
+  }
   for (auto& [node, claims] : ClaimsIn(table)) {
     const NodeInfo& info = table.node(node);
-    const auto lease = leases_.find(info.id);
-    if (lease == leases_.end() || generations_.at(info.id) != info.generation) continue;
-    SlotClaimSet set(info.generation);
-    set.Add(claims);
-    loop_.After(Soon(node), [this, id = info.id, lease = lease->second, value = set.Pack()] {
-      EtcdTransaction transaction;
-      transaction.writes.push_back({.key = keys_.Claims(id), .value = value, .lease = lease});
-      (void)etcd_.Commit(transaction);
+    if (!leases_.contains(info.id) || generations_.at(info.id) != info.generation) continue;
+    loop_.After(Soon(node), [this, id = info.id, claims = claims] {
+      claims_.try_emplace(id, generations_.at(id)).first->second.Add(claims);
+      WriteClaims(id);
     });
   }
+}
+
+void SimCluster::ReportMissed(const NodeId& holder, const MissedWrite& missed) {
+  claims_.try_emplace(holder, generations_.at(holder)).first->second.AddMissed(missed);
+  WriteClaims(holder);
+}
+
+void SimCluster::WriteClaims(const NodeId& id) {
+  const SlotClaimSet& claims = claims_.at(id);
+  if (claims.generation() != generations_.at(id)) return;
+  EtcdTransaction transaction;
+  transaction.writes.push_back(
+      {.key = keys_.Claims(id), .value = claims.Pack(), .lease = leases_.at(id)});
+  (void)etcd_.Commit(transaction);
 }
 
 }  // namespace latentd::sim

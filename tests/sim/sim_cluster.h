@@ -17,6 +17,7 @@
 #include "daemon/membership/cluster_keys.h"
 #include "daemon/membership/cluster_node.h"
 #include "daemon/membership/serving_fence.h"
+#include "daemon/membership/slot_claims.h"
 #include "proto/latentd/v1/membership.pb.h"
 #include "tests/sim/sim_etcd.h"
 #include "tests/sim/sim_loop.h"
@@ -40,6 +41,9 @@ class SimCluster {
   void Register(const NodeId& id);
   void Revoke(const NodeId& id) { (void)etcd_.Revoke(leases_.at(id)); }
 
+  // A node that is an entry says that another has missed a write; its word goes as it should.
+  void ReportMissed(const NodeId& holder, const MissedWrite& missed);
+
   // Every node, the real ones too, has lost its memory and is back before a table could be written.
   void RestartAll();
 
@@ -61,6 +65,7 @@ class SimCluster {
   void StartReal(int index);
   void Claim(Real& real, const RoutingTable& table);
   void ClaimForOthers(const RoutingTable& table);
+  void WriteClaims(const NodeId& id);
 
   const SimClusterOptions options_;
   const ClusterKeys keys_{"sim"};
@@ -69,6 +74,7 @@ class SimCluster {
   SimEtcdLink link_;
   std::map<NodeId, EtcdLease> leases_;
   std::map<NodeId, Generation> generations_;
+  std::map<NodeId, SlotClaimSet> claims_;  // of nodes that are entries
   uint64_t next_generation_ = 1;
   std::vector<std::unique_ptr<Real>> reals_;
 };

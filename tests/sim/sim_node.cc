@@ -207,7 +207,12 @@ void SimNode::HandlePublishOrSeal(const Request& request, ReplyDone reply) {
                                                                 : Request::Kind::kForwardSeal;
   write->request.epoch = table_->epoch();
   write->request.placed = table_->PlacedOf(slot);
-  write->reply = std::move(reply);
+  if (options_.acks_all) {
+    write->reply = std::move(reply);
+  } else {
+    world_->Acknowledges(*this, request.chunk);
+    reply({.status = absl::OkStatus(), .epoch = table_->epoch()});
+  }
   write->deadline = clock_.now() + kForwardPatience;
   for (const NodeIndex node : table_->HoldersOf(slot)) {
     if (table_->node(node).id != id_) write->waiting_for.insert(table_->node(node).id);
@@ -243,7 +248,8 @@ void SimNode::Forwarded(std::shared_ptr<Write> write, const NodeId& node, const 
   if (write->ended) return;
   const bool misses_records =
       absl::IsFailedPrecondition(reply.status) && !IsWrongEpoch(reply.status);  // of the same code
-  const bool will_copy = misses_records && write->joining.contains(node);
+  // What an acknowledged seal misses may still be on its way.
+  const bool will_copy = misses_records && write->joining.contains(node) && options_.acks_all;
   if (reply.status.ok() || will_copy) {
     write->waiting_for.erase(node);
     if (write->waiting_for.empty()) End(*write, absl::OkStatus());
@@ -259,9 +265,25 @@ void SimNode::End(Write& write, absl::Status status) {
                            write.request.kind == Request::Kind::kForwardSeal ? "seal" : "part",
                            " placed ", ToInt(write.request.placed), ": ", status.ToString()));
   write.ended = true;
+  if (!write.reply) {
+    if (!status.ok()) ReportMissed(write);
+    return;
+  }
   if (!serves()) status = absl::UnavailableError("fenced");
   if (status.ok()) world_->CheckAnswers(*this, write.request);
   write.reply({.status = std::move(status), .epoch = table_->epoch()});
+}
+
+// Every node that has not answered that it took it: what was acknowledged, these may lack.
+void SimNode::ReportMissed(const Write& write) {
+  for (const NodeId& node : write.waiting_for) {
+    const auto index = table_->FindNode(node);
+    if (!index) continue;
+    member_->ReportMissed({.node = node,
+                           .generation = table_->node(*index).generation,
+                           .slot = write.request.chunk.slot(),
+                           .placed = write.request.placed});
+  }
 }
 
 Reply SimNode::Forwarded(const Request& request) {

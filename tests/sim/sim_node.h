@@ -30,6 +30,7 @@ struct SimNodeOptions {
   uint64_t seed = 0;
   double clock_rate = 1;
   NodeState state = NodeState::kActive;
+  bool acks_all = true;  // false: what it takes as a primary is acknowledged at once
 };
 
 std::string NameOf(int index);
@@ -69,6 +70,7 @@ class SimNode : public PeerChunks, public LocalChunks {
   void Forward(std::shared_ptr<Write> write, const NodeId& node);
   void Forwarded(std::shared_ptr<Write> write, const NodeId& node, const Reply& reply);
   void End(Write& write, absl::Status status);
+  void ReportMissed(const Write& write);
 
   void List(const NodeId& node, std::vector<SlotClaim> slots, PeerChunks::ListDone done) override;
   void Fetch(const NodeId& node, const ChunkRange& range, FetchDone done) override;

@@ -74,6 +74,8 @@ class SimWorld {
   void CheckAnswers(SimNode& node, const Request& request);
   void CheckPrimary(const SimNode& node, Slot slot);
   void Sealed(const ChunkId& chunk, Generation generation);
+  // Of a primary that does not wait for the others.
+  void Acknowledges(const SimNode& node, const ChunkId& chunk);
   bool MayBeLost(const ChunkId& chunk) const;
   void Ended(bool in_time, bool ok);
   void Breach(const std::string& what);
@@ -99,6 +101,8 @@ class SimWorld {
   void EtcdChanged();
   void CheckNewTable(const TablePtr& before, const TablePtr& table);
   void CheckCredit(const ChunkId& chunk);
+  // That those who acknowledged something and have held its slot ever since are not alone with it.
+  void CheckNobodyLacksAnything();
   void CheckConverged();
   bool WipeExcuses() const;
 
@@ -120,6 +124,9 @@ class SimWorld {
   std::map<std::pair<Epoch, Slot>, Generation> primary_of_;
   std::map<ChunkId, Generation> sealed_;  // acknowledged; generation of the slot then
   std::set<ChunkId> lost_;
+  bool acks_all_ = true;
+  // Who acknowledged it, and has held its slot ever since; the newest.
+  std::map<ChunkId, std::pair<NodeId, Generation>> acknowledged_by_;
   absl::Time wiped_at_ = absl::InfinitePast();
   std::vector<std::string> breaches_;
   SimCounts counts_;
