@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 
 #if LATENTD_HAVE_CUDA
+#include <cuda.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -29,6 +30,27 @@ constexpr uint64_t kAlignment = 16;
 uint64_t AlignUp(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 bool Aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % kAlignment == 0; }
+
+using WriteValue = CUresult (*)(CUstream, CUdeviceptr, cuuint32_t, unsigned int);
+
+// The driver is not linked: a process without one still starts.
+absl::StatusOr<WriteValue> FindWriteValueNow() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuStreamWriteValue32", &function,
+                                                             12000, cudaEnableDefault, &found);
+  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("this CUDA driver has no cuStreamWriteValue32 (error ",
+                     static_cast<int>(error), ", result ", static_cast<int>(found), ")"));
+  }
+  return reinterpret_cast<WriteValue>(function);
+}
+
+const absl::StatusOr<WriteValue>& FindWriteValue() {
+  static const absl::StatusOr<WriteValue> found = FindWriteValueNow();
+  return found;
+}
 
 enum class Place { kDevice, kPinned, kOrdinary };
 
@@ -104,7 +126,6 @@ class InFlight {
  public:
   absl::Status Init(const Geometry& geometry) {
     LATENTD_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    LATENTD_RETURN_IF_CUDA_ERROR(cudaEventCreateWithFlags(&end_, cudaEventDisableTiming));
     absl::Status status = words_on_device_.Grow(sizeof(uint32_t));
     if (status.ok()) status = words_.Grow(sizeof(uint32_t));
     if (status.ok()) status = WarmUp(geometry);
@@ -115,7 +136,6 @@ class InFlight {
   }
   ~InFlight() {
     if (busy_) cudaStreamSynchronize(stream_);
-    if (end_ != nullptr) cudaEventDestroy(end_);
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
   }
 
@@ -163,12 +183,22 @@ class InFlight {
 
   bool IsDone() {
     if (Done().load(std::memory_order_acquire) == ticket_) return true;
-    // Without copies out nobody sets the word.
-    if (!copies_out_.empty() && ++polls_ % kPollsPerQuestion != 0) return false;
-    const cudaError_t error = cudaEventQuery(end_);
+    if (++polls_ % kPollsPerQuestion != 0) return false;
+    const cudaError_t error = cudaStreamQuery(stream_);
     if (error == cudaErrorNotReady) return false;
     status_ = CudaStatus(error, "attention");
     return true;
+  }
+
+  // Sets the word where no copy is there to do it.
+  absl::Status Tell(const CopyDone& done) {
+    const absl::StatusOr<WriteValue>& write = FindWriteValue();
+    if (!write.ok()) return write.status();
+    const CUresult error = (*write)(stream_, reinterpret_cast<CUdeviceptr>(done.done), done.ticket,
+                                    CU_STREAM_WRITE_VALUE_DEFAULT);
+    if (error == CUDA_SUCCESS) return absl::OkStatus();
+    return absl::InternalError(
+        absl::StrCat("cuStreamWriteValue32: CUDA error ", static_cast<int>(error)));
   }
 
   // Takes memory and loads the copy kernels.
@@ -215,10 +245,8 @@ class InFlight {
     status = copies_in_.Launch({}, stream_);
     if (status.ok()) status = uploaded_.Launch(arena, stream_);
     // The last: it says that everything is done.
-    if (status.ok()) status = copies_out_.Launch(done, stream_);
-    if (!status.ok()) return status;
-    LATENTD_RETURN_IF_CUDA_ERROR(cudaEventRecord(end_, stream_));
-    return absl::OkStatus();
+    if (status.ok()) status = copies_out_.empty() ? Tell(done) : copies_out_.Launch(done, stream_);
+    return status;
   }
 
   // Finds memory of the device for whatever is not there, and says what is to be copied. Kernels that
@@ -314,7 +342,6 @@ class InFlight {
   }
 
   cudaStream_t stream_ = nullptr;
-  cudaEvent_t end_ = nullptr;
   bool busy_ = false;
   uint64_t id_ = 0;
   std::chrono::steady_clock::time_point started_;

@@ -233,50 +233,73 @@ void Plan::SortPasses() {
 }
 
 void Plan::MakeTiles(const Geometry& geometry, std::span<const Problem> problems) {
-  std::vector<uint32_t> first_row_of_problem;
+  first_batch_row_.clear();
   uint32_t batch_rows = 0;
+  uint32_t pass_rows = 0;
   for (const Problem& problem : problems) {
-    first_row_of_problem.push_back(batch_rows);
+    first_batch_row_.push_back(batch_rows);
     batch_rows += problem.tokens * problem.heads;
   }
+  for (const TokenPass& pass : passes_) pass_rows += problems[pass.problem].heads;
+  rows_.reserve(pass_rows + batch_rows);
+  batch_row_.reserve(pass_rows);
   const TokenPass* tile_pass = nullptr;
   for (const TokenPass& pass : passes_) {
-    const Problem& problem = problems[pass.problem];
-    for (uint32_t head = 0; head < problem.heads; ++head) {
-      if (tiles_.empty() || tiles_.back().rows == kTileRows || !SameSpans(*tile_pass, pass)) {
-        tiles_.push_back({.first_row = static_cast<uint32_t>(rows_.size()),
-                          .rows = 0,
-                          .first_span = static_cast<uint32_t>(spans_.size()),
-                          .spans = pass.spans,
-                          .layer = pass.layer});
+    const uint32_t heads = problems[pass.problem].heads;
+    bool same = tile_pass != nullptr && SameSpans(*tile_pass, pass);
+    for (uint32_t head = 0; head < heads;) {
+      if (!same || tiles_.back().rows == kTileRows) {
+        StartTile(pass);
         tile_pass = &pass;
-        for (uint32_t s = 0; s < pass.spans; ++s) {
-          spans_.push_back(pass_spans_[pass.first_span + s]);
-        }
-        if (pass.spans == 1) {
-          // A prefix; each row hides from its end what it does not see.
-          WorkSpan& span = spans_.back();
-          span.visible_tokens = VisibleOf(span, pass.hidden_tokens);
-          span.tokens_after = 0;
-        }
+        same = true;
       }
-      WorkTile& tile = tiles_.back();
-      const uint32_t hidden = pass.spans == 1
-                                  ? spans_[tile.first_span].visible_tokens -
-                                        VisibleOf(pass_spans_[pass.first_span], pass.hidden_tokens)
-                                  : pass.hidden_tokens;
-      const uint32_t row = pass.token * problem.heads + head;
-      const uint32_t batch_row = first_row_of_problem[pass.problem] + row;
-      ++row_tiles_[batch_row];
-      if (row_work_row_[batch_row] == kNone) {
-        row_work_row_[batch_row] = static_cast<uint32_t>(rows_.size());
-      }
-      batch_row_.push_back(batch_row);
-      rows_.push_back(RowOf(geometry, problem, pass.problem, row));
-      rows_.back().hidden_tokens = hidden;
-      ++tile.rows;
+      const uint32_t count = std::min(kTileRows - tiles_.back().rows, heads - head);
+      AddRows(geometry, problems[pass.problem], pass, head, count);
+      head += count;
     }
   }
+}
+
+void Plan::StartTile(const TokenPass& pass) {
+  tiles_.push_back({.first_row = static_cast<uint32_t>(rows_.size()),
+                    .rows = 0,
+                    .first_span = static_cast<uint32_t>(spans_.size()),
+                    .spans = pass.spans,
+                    .layer = pass.layer});
+  for (uint32_t s = 0; s < pass.spans; ++s) spans_.push_back(pass_spans_[pass.first_span + s]);
+  if (pass.spans != 1) return;
+  // A prefix; each row hides from its end what it does not see.
+  WorkSpan& span = spans_.back();
+  span.visible_tokens = VisibleOf(span, pass.hidden_tokens);
+  span.tokens_after = 0;
+}
+
+// Heads [first_head, first_head + count) of the pass go to the last tile.
+void Plan::AddRows(const Geometry& geometry, const Problem& problem, const TokenPass& pass,
+                   uint32_t first_head, uint32_t count) {
+  WorkTile& tile = tiles_.back();
+  const uint32_t first_row = pass.token * problem.heads + first_head;
+  const uint32_t first_batch_row = first_batch_row_[pass.problem] + first_row;
+  WorkRow row = RowOf(geometry, problem, pass.problem, first_row);
+  row.hidden_tokens = pass.spans == 1
+                          ? spans_[tile.first_span].visible_tokens -
+                                VisibleOf(pass_spans_[pass.first_span], pass.hidden_tokens)
+                          : pass.hidden_tokens;
+  const uint64_t out_bytes = uint64_t{geometry.latent_width} * OutValueBytes(problem.out_format);
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t batch_row = first_batch_row + i;
+    ++row_tiles_[batch_row];
+    if (row_work_row_[batch_row] == kNone) {
+      row_work_row_[batch_row] = static_cast<uint32_t>(rows_.size());
+    }
+    batch_row_.push_back(batch_row);
+    rows_.push_back(row);
+    row.query += geometry.row_width();
+    row.out = static_cast<std::byte*>(row.out) + out_bytes;
+    ++row.lse;
+    ++row.row;
+  }
+  tile.rows += count;
 }
 
 uint32_t Plan::TileBlocks(const WorkTile& tile) const {
@@ -353,9 +376,16 @@ Form Plan::ChooseForm(const PlanDevice& device) const {
 
 // Spreads the tiles' blocks over the device: the size of clusters and the blocks of a CTA that cost
 // least, over a few candidates.
-Plan::Cut Plan::ChooseCut(const PlanDevice& device) const {
+Plan::Cut Plan::ChooseCut(const PlanDevice& device) {
   uint32_t longest = 0;
-  for (const WorkTile& tile : tiles_) longest = std::max(longest, TileBlocks(tile));
+  lengths_.clear();
+  for (const WorkTile& tile : tiles_) {
+    const uint32_t blocks = TileBlocks(tile);
+    longest = std::max(longest, blocks);
+    if (lengths_.empty() || lengths_.back().blocks != blocks) lengths_.push_back({blocks, 0, 0});
+    ++lengths_.back().tiles;
+    lengths_.back().rows += tile.rows;
+  }
   Cut best{.cluster_size = 1, .blocks = std::max(longest, 1u)};
   if (tiles_.empty()) return best;
   bool found = false;
@@ -392,19 +422,21 @@ Plan::Cut Plan::CutFor(const PlanDevice& device, uint32_t cluster_size, uint32_t
                           : device.narrow_form   ? kFp8BlockUs
                                                  : kBlockUs;
   uint64_t clusters = 0;
-  for (const WorkTile& tile : tiles_) clusters += CeilDiv(TileBlocks(tile), cluster_size * blocks);
+  for (const TileLength& length : lengths_) {
+    clusters += uint64_t{length.tiles} * CeilDiv(length.blocks, cluster_size * blocks);
+  }
   const double crowd_us = kCrowdUs * std::min(1.0, static_cast<double>(clusters * cluster_size) /
                                                        device.multiprocessors);
   uint64_t slots = 0;
   double busy_us = 0;
   double longest_us = 0;
-  for (const WorkTile& tile : tiles_) {
-    const uint32_t all = TileBlocks(tile);
-    const uint32_t splits = CeilDiv(all, cluster_size * blocks);
-    if (splits > 1) slots += uint64_t{splits} * tile.rows;
-    const double us = kCtaUs + crowd_us + CeilDiv(CeilDiv(all, splits), cluster_size) * block_us +
+  for (const TileLength& length : lengths_) {
+    const uint32_t splits = CeilDiv(length.blocks, cluster_size * blocks);
+    if (splits > 1) slots += uint64_t{splits} * length.rows;
+    const double us = kCtaUs + crowd_us +
+                      CeilDiv(CeilDiv(length.blocks, splits), cluster_size) * block_us +
                       (cluster_size > 1 ? kExchangeUs + cluster_size * kExchangeCtaUs : 0.0);
-    busy_us += us * splits;
+    busy_us += us * splits * length.tiles;
     longest_us = std::max(longest_us, us);
   }
   // Whole waves while they are few; a stream of clusters when they are many.
@@ -436,9 +468,9 @@ void Plan::MakeTileItems(const Geometry& geometry, const Cut& cut, uint32_t tile
     alone = row_tiles_[batch_row_[tile.first_row + r]] == 1;
   }
   bool contiguous = true;
+  const Bf16* query = rows_[tile.first_row].query;
   for (uint32_t r = 1; contiguous && r < tile.rows; ++r) {
-    contiguous = rows_[tile.first_row + r].query ==
-                 rows_[tile.first_row].query + uint64_t{r} * geometry.row_width();
+    contiguous = rows_[tile.first_row + r].query == (query += geometry.row_width());
   }
   for (uint32_t s = 0; s < splits; ++s) {
     const auto at = [&](uint32_t i) {

@@ -97,15 +97,24 @@ class Plan {
   bool SameSpans(const TokenPass& a, const TokenPass& b) const;
   void SortPasses();
   void MakeTiles(const Geometry& geometry, std::span<const Problem> problems);
+  void StartTile(const TokenPass& pass);
+  void AddRows(const Geometry& geometry, const Problem& problem, const TokenPass& pass,
+               uint32_t first_head, uint32_t count);
   bool PlanLatency(std::span<const Problem> problems, const PlanDevice& device, double other_us);
   void MakeLatencyQueries(const Geometry& geometry, std::span<const Problem> problems);
+  // Neighbouring tiles of one length.
+  struct TileLength {
+    uint32_t blocks = 0;
+    uint32_t tiles = 0;
+    uint32_t rows = 0;
+  };
   struct Cut {
     uint32_t cluster_size = 1;
     uint32_t blocks = 1;  // of a CTA
     double us = 0;
   };
   Form ChooseForm(const PlanDevice& device) const;
-  Cut ChooseCut(const PlanDevice& device) const;
+  Cut ChooseCut(const PlanDevice& device);
   Cut CutFor(const PlanDevice& device, uint32_t cluster_size, uint32_t blocks,
              uint32_t at_once) const;
   void MakeItems(const Geometry& geometry, const Cut& cut);
@@ -127,13 +136,15 @@ class Plan {
   uint32_t slots_ = 0;
 
   std::vector<TokenPass> passes_;
+  std::vector<TileLength> lengths_;
   std::vector<WorkSpan> pass_spans_;
   std::vector<ChunkUse> uses_;
-  std::vector<uint8_t> whole_;          // [group of the batch]
-  std::vector<uint32_t> batch_row_;     // [WorkRow]: which row of all the batch's
-  std::vector<uint32_t> row_tiles_;     // [row of the batch]: tiles it is in
-  std::vector<uint32_t> row_pieces_;    // [row of the batch]
-  std::vector<uint32_t> row_work_row_;  // [row of the batch]: its first WorkRow
+  std::vector<uint8_t> whole_;             // [group of the batch]
+  std::vector<uint32_t> first_batch_row_;  // [problem]
+  std::vector<uint32_t> batch_row_;        // [WorkRow]: which row of all the batch's
+  std::vector<uint32_t> row_tiles_;        // [row of the batch]: tiles it is in
+  std::vector<uint32_t> row_pieces_;       // [row of the batch]
+  std::vector<uint32_t> row_work_row_;     // [row of the batch]: its first WorkRow
 };
 
 }  // namespace latentd
