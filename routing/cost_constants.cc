@@ -55,7 +55,7 @@ absl::string_view ConstantStateName(ConstantState state) {
   return "unknown";
 }
 
-double QueueUs(const LoadReport& load) {
+double QueueUs(const HolderLoad& load) {
   const double queue_us = load.queue_us.Usable();
   return load.saturated ? std::max(queue_us, load.retry_after_us.Usable()) : queue_us;
 }
@@ -79,7 +79,7 @@ absl::Status Vet(absl::string_view owner, RequesterConstants& constants) {
   return vetting.Result();
 }
 
-absl::Status Vet(absl::string_view owner, LoadReport& load) {
+absl::Status Vet(absl::string_view owner, HolderLoad& load) {
   Vetting vetting(owner);
   vetting.Check("queue", load.queue_us);
   if (load.saturated) vetting.Check("retry_after", load.retry_after_us);
@@ -115,7 +115,7 @@ void MarkStale(PairConstants& constants) {
   Age(constants.range_us.state);
 }
 
-void MarkStale(LoadReport& load) {
+void MarkStale(HolderLoad& load) {
   Age(load.queue_us.state);
   Age(load.retry_after_us.state);
 }

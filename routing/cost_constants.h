@@ -143,7 +143,7 @@ struct RequesterConstants {
 };
 
 // What a holder last said of its load.
-struct LoadReport {
+struct HolderLoad {
   Constant<ConstantKind::kQueue> queue_us;
   bool saturated = false;  // it refuses requests beyond its bound
   Constant<ConstantKind::kRetryAfter> retry_after_us;
@@ -151,14 +151,14 @@ struct LoadReport {
 
 // The µs a request waits at the holder: what the queue was, and not less than the retry hint where
 // it refuses.
-double QueueUs(const LoadReport& load);
+double QueueUs(const HolderLoad& load);
 
 // Puts every constant that is outside its kind's range into quarantine, with the nearest value
 // allowed in its place (the least where it is NaN). OK, or INVALID_ARGUMENT that names each:
 // "node-b: constant in_bandwidth is -3 bytes/us, allowed 0.1..1e+07". `owner` is whose they are.
 absl::Status Vet(absl::string_view owner, PairConstants& constants);
 absl::Status Vet(absl::string_view owner, RequesterConstants& constants);
-absl::Status Vet(absl::string_view owner, LoadReport& load);
+absl::Status Vet(absl::string_view owner, HolderLoad& load);
 
 // The same for a table, from the points as they came: measured, or in quarantine with INVALID_ARGUMENT
 // that names owner, format, regime and point.
@@ -170,7 +170,7 @@ absl::Status SetTable(absl::string_view owner, RecordFormat format, ComputeRegim
 // of a node that has a new generation.
 void MarkStale(NodeConstants& constants);
 void MarkStale(PairConstants& constants);
-void MarkStale(LoadReport& load);
+void MarkStale(HolderLoad& load);
 
 }  // namespace latentd
 

@@ -44,7 +44,7 @@ void ComputePricer::Reset(const NodeConstants& node, RecordFormat format, double
 }
 
 void RoutePricer::Reset(const NodeConstants& node, const PairConstants& pair,
-                        const LoadReport& load, double merge_us, const Geometry& geometry,
+                        const HolderLoad& load, double merge_us, const Geometry& geometry,
                         RecordFormat format, double rows) {
   queue_us_ = QueueUs(load);
   compute_.Reset(node, format, rows, queue_us_);

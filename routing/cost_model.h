@@ -82,7 +82,7 @@ struct RouteTerms {
 class RoutePricer {
  public:
   RoutePricer() = default;  // uninitialised, as ComputePricer
-  void Reset(const NodeConstants& node, const PairConstants& pair, const LoadReport& load,
+  void Reset(const NodeConstants& node, const PairConstants& pair, const HolderLoad& load,
              double merge_us, const Geometry& geometry, RecordFormat format, double rows);
 
   double RoundTripUs(double tokens, double chunks) const {

@@ -32,8 +32,8 @@ PairConstants MakePair(double probe_us, double bandwidth) {
   return pair;
 }
 
-LoadReport MakeLoad(double queue_us) {
-  LoadReport load;
+HolderLoad MakeLoad(double queue_us) {
+  HolderLoad load;
   Set(load.queue_us, queue_us);
   return load;
 }
@@ -60,7 +60,7 @@ RequesterConstants MakeRequester() {
   return requester;
 }
 
-RouteTerms Route(const NodeConstants& node, const PairConstants& pair, const LoadReport& load,
+RouteTerms Route(const NodeConstants& node, const PairConstants& pair, const HolderLoad& load,
                  double rows, double tokens, double chunks = 1) {
   RoutePricer pricer;
   pricer.Reset(node, pair, load, 0.01, kGeometry, kFormat, rows);
@@ -162,7 +162,7 @@ TEST_CASE("a constant that is not known costs more than one that is, and is neve
   check(Constant<ConstantKind::kQueue>{}, 7);
   check(Constant<ConstantKind::kRetryAfter>{}, 500);
 
-  const LoadReport idle = MakeLoad(0);
+  const HolderLoad idle = MakeLoad(0);
   const double known = Route(MakeNode(), MakePair(16, 25000), idle, 128, 2048).RoundTripUs();
   PairConstants stale = MakePair(16, 25000);
   MarkStale(stale);
@@ -196,7 +196,7 @@ TEST_CASE("the longer the queue, the nearer a batch is to what it takes on a bus
 TEST_CASE("a zero queue is a measurement, and a refusal is a queue") {
   CHECK(QueueUs(MakeLoad(0)) == 0);
   CHECK(QueueUs({}) == RuleOf(ConstantKind::kQueue).assumed);
-  LoadReport load = MakeLoad(3);
+  HolderLoad load = MakeLoad(3);
   load.saturated = true;
   CHECK(QueueUs(load) == RuleOf(ConstantKind::kRetryAfter).assumed);
   Set(load.retry_after_us, 400);
@@ -229,7 +229,7 @@ TEST_CASE("absurd constants of a peer go into quarantine, bounded and named") {
   requester.merge_us.value = 0;
   CHECK(Vet("frontend", requester).message() ==
         "frontend: constant merge is 0 us/row, allowed 1e-06..10000");
-  LoadReport load = MakeLoad(-1);
+  HolderLoad load = MakeLoad(-1);
   CHECK(absl::IsInvalidArgument(Vet("node-b", load)));
   NodeConstants node = MakeNode();
   const std::vector<uint32_t> one = {64};
@@ -243,7 +243,7 @@ TEST_CASE("absurd constants of a peer go into quarantine, bounded and named") {
   CHECK(
       SetTable("b", kFormat, ComputeRegime::kLatency, one, one, std::vector<float>{20}, node).ok());
   CHECK(ComputePricer(node, kFormat, 64, 0).Us(64) == Approx(20));
-  LoadReport missing;
+  HolderLoad missing;
   CHECK(Vet("node-b", missing).ok());
 }
 

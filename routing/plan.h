@@ -39,7 +39,7 @@ struct PlanHolder {
   uint64_t id = 0;  // the same in every plan, say a hash of the node's name; ties go by it
   const NodeConstants* node = nullptr;
   PairConstants pair;
-  LoadReport load;
+  HolderLoad load;
 };
 
 // Chunks that the same in-sync nodes hold.

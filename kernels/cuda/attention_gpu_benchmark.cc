@@ -113,7 +113,7 @@ class Cache {
   PlanDevice device_;
 };
 
-std::string Describe(const Plan& plan) {
+std::string Describe(const BatchPlan& plan) {
   if (plan.form() == Form::kLatency) {
     const LatencyShape& s = plan.latency_shape();
     return "latency " + std::to_string(s.heads) + "h c" + std::to_string(s.cluster_size) + " b" +
@@ -171,7 +171,7 @@ void RunCase(const Case& c, const Cache& cache, cudaStream_t stream) {
            .out = out.data() + uint64_t{r} * c.heads * kGeometry.latent_width * sizeof(Bf16),
            .lse = reinterpret_cast<float*>(lse.data()) + uint64_t{r} * c.heads});
     }
-    Plan plan;
+    BatchPlan plan;
     plan.Build(kGeometry, problems, cache.device());
     description = Describe(plan);
     Check(plans[s].Upload(plan, c.requesters, cache.arena(), false, stream));

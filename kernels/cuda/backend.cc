@@ -357,7 +357,7 @@ class InFlight {
   DeviceMemory on_device_;
   PinnedMemory words_;  // the ticket of the batch that was done last
   DeviceMemory words_on_device_;
-  Plan plan_;
+  BatchPlan plan_;
   UploadedPlan uploaded_;
 };
 

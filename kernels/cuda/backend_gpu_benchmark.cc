@@ -96,7 +96,7 @@ class Requests {
 void Measure(const Shape& shape, Backend& backend, const PlanDevice& device) {
   const Requests requests(shape);
   std::vector<double> plan_us, submit_us, total_us, own_us;
-  Plan plan;
+  BatchPlan plan;
   std::vector<BatchResult> done;
   for (int round = 0; round < kWarmUp + kRounds; ++round) {
     const Clock::time_point plan_start = Clock::now();

@@ -74,7 +74,7 @@ absl::StatusOr<PlanDevice> PreparePlanDevice(const Arena& arena) {
   return device;
 }
 
-absl::Status UploadedPlan::Upload(const Plan& plan, uint32_t problems, const Arena& arena,
+absl::Status UploadedPlan::Upload(const BatchPlan& plan, uint32_t problems, const Arena& arena,
                                   bool device_page_tables, cudaStream_t stream) {
   absl::Status status = Prepare(plan, problems, arena, device_page_tables, stream);
   if (!status.ok() || copy_in_.bytes == 0) return status;
@@ -83,7 +83,7 @@ absl::Status UploadedPlan::Upload(const Plan& plan, uint32_t problems, const Are
   return absl::OkStatus();
 }
 
-absl::Status UploadedPlan::Prepare(const Plan& plan, uint32_t problems, const Arena& arena,
+absl::Status UploadedPlan::Prepare(const BatchPlan& plan, uint32_t problems, const Arena& arena,
                                    bool device_page_tables, cudaStream_t stream) {
   form_ = plan.form();
   shape_ = plan.latency_shape();
@@ -156,7 +156,7 @@ absl::Status UploadedPlan::Prepare(const Plan& plan, uint32_t problems, const Ar
 }
 
 // Full tiles whose rows lie one behind the other come by tensor copies, if one map reaches them all.
-absl::Status UploadedPlan::MapRows(const Plan& plan) {
+absl::Status UploadedPlan::MapRows(const BatchPlan& plan) {
   constexpr uint64_t kReach = uint64_t{1} << 35;
   work_.lowest_queries = nullptr;
   if (form_ != Form::kThroughput) return absl::OkStatus();
@@ -173,7 +173,7 @@ absl::Status UploadedPlan::MapRows(const Plan& plan) {
 }
 
 // Everything goes along with the launch; bad rows, which are rare, come straight to host memory.
-absl::Status UploadedPlan::PrepareLatency(const Plan& plan, bool device_page_tables,
+absl::Status UploadedPlan::PrepareLatency(const BatchPlan& plan, bool device_page_tables,
                                           cudaStream_t stream) {
   bad_rows_offset_ = 0;
   absl::Status status = staging_.Grow(problems_ * sizeof(uint32_t));

@@ -31,7 +31,7 @@ class UploadedPlan {
 
   // Finds room. `problems`: how many the plan is of. The plan and, unless `device_page_tables`, the
   // page tables may go when this returns. Somebody else copies copy_in() and copy_out().
-  absl::Status Prepare(const Plan& plan, uint32_t problems, const Arena& arena,
+  absl::Status Prepare(const BatchPlan& plan, uint32_t problems, const Arena& arena,
                        bool device_page_tables, cudaStream_t stream);
   // Of pinned memory to the device.
   const Copy& copy_in() const { return copy_in_; }
@@ -39,7 +39,7 @@ class UploadedPlan {
   const Copy& copy_out() const { return copy_out_; }
 
   // Prepare, and enqueues copy_in().
-  absl::Status Upload(const Plan& plan, uint32_t problems, const Arena& arena,
+  absl::Status Upload(const BatchPlan& plan, uint32_t problems, const Arena& arena,
                       bool device_page_tables, cudaStream_t stream);
 
   // Enqueues the kernels. May be repeated.
@@ -51,9 +51,9 @@ class UploadedPlan {
   }
 
  private:
-  absl::Status PrepareLatency(const Plan& plan, bool device_page_tables, cudaStream_t stream);
+  absl::Status PrepareLatency(const BatchPlan& plan, bool device_page_tables, cudaStream_t stream);
 
-  absl::Status MapRows(const Plan& plan);
+  absl::Status MapRows(const BatchPlan& plan);
 
   Work work_;
   CUtensorMap rows_map_ = {};  // if work_.lowest_queries says so

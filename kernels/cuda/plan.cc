@@ -54,8 +54,8 @@ constexpr double kMeetSplitUs = 0.05;
 
 }  // namespace
 
-void Plan::Build(const Geometry& geometry, std::span<const Problem> problems,
-                 const PlanDevice& device) {
+void BatchPlan::Build(const Geometry& geometry, std::span<const Problem> problems,
+                      const PlanDevice& device) {
   for (auto* list : {&pieces_, &batch_row_, &row_tiles_, &row_pieces_, &row_work_row_}) {
     list->clear();
   }
@@ -88,7 +88,7 @@ void Plan::Build(const Geometry& geometry, std::span<const Problem> problems,
 
 // A group attends its segments in one pass when everybody who attends one of them attends the same
 // list; else each segment in a pass of its own, so that others can share it.
-void Plan::ListPasses(std::span<const Problem> problems) {
+void BatchPlan::ListPasses(std::span<const Problem> problems) {
   struct GroupOf {
     const Problem* problem;
     const Group* group;
@@ -169,8 +169,8 @@ void Plan::ListPasses(std::span<const Problem> problems) {
   row_work_row_.assign(first_row, kNone);
 }
 
-void Plan::ListGroup(const Problem& problem, uint32_t problem_index, const Group& group,
-                     bool whole) {
+void BatchPlan::ListGroup(const Problem& problem, uint32_t problem_index, const Group& group,
+                          bool whole) {
   const auto first_pass = static_cast<uint32_t>(pass_spans_.size());
   uint32_t nonempty = 0;
   for (const Segment& s : problem.segments.subspan(group.first_segment, group.segments)) {
@@ -201,7 +201,7 @@ void Plan::ListGroup(const Problem& problem, uint32_t problem_index, const Group
 
 // Whether rows of both passes fit one tile. A pass over one span is a prefix of its chunk, whatever
 // its length; longer lists must be the same.
-bool Plan::SameSpans(const TokenPass& a, const TokenPass& b) const {
+bool BatchPlan::SameSpans(const TokenPass& a, const TokenPass& b) const {
   if (a.layer != b.layer || a.spans != b.spans) return false;
   const WorkSpan* x = &pass_spans_[a.first_span];
   const WorkSpan* y = &pass_spans_[b.first_span];
@@ -210,7 +210,7 @@ bool Plan::SameSpans(const TokenPass& a, const TokenPass& b) const {
 }
 
 // Neighbours in this order share tiles; those that see most come first.
-void Plan::SortPasses() {
+void BatchPlan::SortPasses() {
   auto visible = [this](const TokenPass& p) {
     return VisibleOf(pass_spans_[p.first_span], p.hidden_tokens);
   };
@@ -232,7 +232,7 @@ void Plan::SortPasses() {
   });
 }
 
-void Plan::MakeTiles(const Geometry& geometry, std::span<const Problem> problems) {
+void BatchPlan::MakeTiles(const Geometry& geometry, std::span<const Problem> problems) {
   first_batch_row_.clear();
   uint32_t batch_rows = 0;
   uint32_t pass_rows = 0;
@@ -260,7 +260,7 @@ void Plan::MakeTiles(const Geometry& geometry, std::span<const Problem> problems
   }
 }
 
-void Plan::StartTile(const TokenPass& pass) {
+void BatchPlan::StartTile(const TokenPass& pass) {
   tiles_.push_back({.first_row = static_cast<uint32_t>(rows_.size()),
                     .rows = 0,
                     .first_span = static_cast<uint32_t>(spans_.size()),
@@ -275,8 +275,8 @@ void Plan::StartTile(const TokenPass& pass) {
 }
 
 // Heads [first_head, first_head + count) of the pass go to the last tile.
-void Plan::AddRows(const Geometry& geometry, const Problem& problem, const TokenPass& pass,
-                   uint32_t first_head, uint32_t count) {
+void BatchPlan::AddRows(const Geometry& geometry, const Problem& problem, const TokenPass& pass,
+                        uint32_t first_head, uint32_t count) {
   WorkTile& tile = tiles_.back();
   const uint32_t first_row = pass.token * problem.heads + first_head;
   const uint32_t first_batch_row = first_batch_row_[pass.problem] + first_row;
@@ -302,7 +302,7 @@ void Plan::AddRows(const Geometry& geometry, const Problem& problem, const Token
   tile.rows += count;
 }
 
-uint32_t Plan::TileBlocks(const WorkTile& tile) const {
+uint32_t BatchPlan::TileBlocks(const WorkTile& tile) const {
   uint32_t blocks = 0;
   for (uint32_t s = 0; s < tile.spans; ++s) {
     blocks += Blocks(spans_[tile.first_span + s].visible_tokens);
@@ -312,8 +312,8 @@ uint32_t Plan::TileBlocks(const WorkTile& tile) const {
 
 // Whether the batch is few query tokens over one short context each, and a latency kernel answers
 // it sooner than `other_us`: chooses that kernel.
-bool Plan::PlanLatency(std::span<const Problem> problems, const PlanDevice& device,
-                       double other_us) {
+bool BatchPlan::PlanLatency(std::span<const Problem> problems, const PlanDevice& device,
+                            double other_us) {
   if (passes_.empty() || passes_.size() > kMaxLatencyQueries) return false;
   uint32_t tokens = 0;
   for (const Problem& problem : problems) tokens += problem.tokens;
@@ -352,7 +352,7 @@ bool Plan::PlanLatency(std::span<const Problem> problems, const PlanDevice& devi
   return form_ == Form::kLatency;
 }
 
-void Plan::MakeLatencyQueries(const Geometry& geometry, std::span<const Problem> problems) {
+void BatchPlan::MakeLatencyQueries(const Geometry& geometry, std::span<const Problem> problems) {
   for (const TokenPass& pass : passes_) {
     const Problem& problem = problems[pass.problem];
     const WorkSpan& span = pass_spans_[pass.first_span];
@@ -365,7 +365,7 @@ void Plan::MakeLatencyQueries(const Geometry& geometry, std::span<const Problem>
   }
 }
 
-Form Plan::ChooseForm(const PlanDevice& device) const {
+Form BatchPlan::ChooseForm(const PlanDevice& device) const {
   if (!device.matrix_kernels) return Form::kSimple;
   if (!device.narrow_form) return Form::kThroughput;
   for (const WorkTile& tile : tiles_) {
@@ -376,7 +376,7 @@ Form Plan::ChooseForm(const PlanDevice& device) const {
 
 // Spreads the tiles' blocks over the device: the size of clusters and the blocks of a CTA that cost
 // least, over a few candidates.
-Plan::Cut Plan::ChooseCut(const PlanDevice& device) {
+BatchPlan::Cut BatchPlan::ChooseCut(const PlanDevice& device) {
   uint32_t longest = 0;
   lengths_.clear();
   for (const WorkTile& tile : tiles_) {
@@ -416,8 +416,8 @@ Plan::Cut Plan::ChooseCut(const PlanDevice& device) {
 }
 
 // `at_once`: clusters that run at the same time.
-Plan::Cut Plan::CutFor(const PlanDevice& device, uint32_t cluster_size, uint32_t blocks,
-                       uint32_t at_once) const {
+BatchPlan::Cut BatchPlan::CutFor(const PlanDevice& device, uint32_t cluster_size, uint32_t blocks,
+                                 uint32_t at_once) const {
   const double block_us = form_ == Form::kNarrow ? kNarrowBlockUs
                           : device.narrow_form   ? kFp8BlockUs
                                                  : kBlockUs;
@@ -450,7 +450,7 @@ Plan::Cut Plan::CutFor(const PlanDevice& device, uint32_t cluster_size, uint32_t
   return {cluster_size, blocks, us};
 }
 
-void Plan::MakeItems(const Geometry& geometry, const Cut& cut) {
+void BatchPlan::MakeItems(const Geometry& geometry, const Cut& cut) {
   cluster_size_ = cut.cluster_size;
   for (uint32_t t = 0; t < tiles_.size(); ++t) MakeTileItems(geometry, cut, t);
   // The longest first: the last to start is then short.
@@ -459,7 +459,7 @@ void Plan::MakeItems(const Geometry& geometry, const Cut& cut) {
                    [&](const WorkItem& a, const WorkItem& b) { return length(a) > length(b); });
 }
 
-void Plan::MakeTileItems(const Geometry& geometry, const Cut& cut, uint32_t tile_index) {
+void BatchPlan::MakeTileItems(const Geometry& geometry, const Cut& cut, uint32_t tile_index) {
   const WorkTile& tile = tiles_[tile_index];
   const uint32_t blocks = TileBlocks(tile);
   const uint32_t splits = CeilDiv(blocks, cut.cluster_size * cut.blocks);
@@ -496,7 +496,7 @@ void Plan::MakeTileItems(const Geometry& geometry, const Cut& cut, uint32_t tile
 }
 
 // One merge for every row with pieces and for every row that sees nothing.
-void Plan::MakeMerges(const Geometry& geometry, std::span<const Problem> problems) {
+void BatchPlan::MakeMerges(const Geometry& geometry, std::span<const Problem> problems) {
   uint32_t batch_row = 0;
   uint32_t first_piece = 0;
   // From here on row_pieces_ is where a row's next piece goes.

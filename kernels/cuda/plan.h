@@ -53,7 +53,7 @@ enum class Form : uint8_t {
 };
 
 // Keeps its memory from one use to the next.
-class Plan {
+class BatchPlan {
  public:
   // REQUIRES: valid problems (validate.h) of one store. Page tables are not looked at.
   void Build(const Geometry& geometry, std::span<const Problem> problems, const PlanDevice& device);

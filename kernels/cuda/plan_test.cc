@@ -51,9 +51,9 @@ class Batch {
     }
     return views;
   }
-  Plan Build(const PlanDevice& device = Hopper()) {
+  BatchPlan Build(const PlanDevice& device = Hopper()) {
     const std::vector<Problem> views = Views();
-    Plan plan;
+    BatchPlan plan;
     plan.Build(kUsual, views, device);
     return plan;
   }
@@ -70,7 +70,8 @@ uint32_t Visible(const WorkSpan& span, uint32_t hidden) {
 
 // Every row that sees something is covered exactly once in all its tokens, by items that tile
 // their tiles, through slots that one merge collects; every other row has an empty merge.
-void RequireWhole(const Geometry& geometry, std::span<const Problem> problems, const Plan& plan) {
+void RequireWhole(const Geometry& geometry, std::span<const Problem> problems,
+                  const BatchPlan& plan) {
   using Seen = std::multiset<std::pair<const uint32_t*, uint32_t>>;  // (chunk, visible tokens)
   std::map<const float*, Seen> expected;
   for (const Problem& problem : problems) {
@@ -175,7 +176,7 @@ TEST_CASE("plans of random batches cover every row's tokens exactly once") {
     std::vector<Problem> views;
     for (TestProblem& problem : problems) views.push_back(problem.View());
     PlanDevice device = Hopper(false);
-    Plan plan;
+    BatchPlan plan;
     plan.Build(geometry, views, device);
     RequireWhole(geometry, views, plan);
     device.matrix_kernels = false;
@@ -193,8 +194,8 @@ TEST_CASE("the same batch gives the same plan") {
   Batch batch;
   const uint32_t* hot = batch.Chunk();
   for (int i = 0; i < 20; ++i) batch.Add(16, 1, {{hot, 2048, 0}});
-  const Plan a = batch.Build();
-  const Plan b = batch.Build();
+  const BatchPlan a = batch.Build();
+  const BatchPlan b = batch.Build();
   REQUIRE(a.items().size() == b.items().size());
   REQUIRE(std::equal(a.rows().begin(), a.rows().end(), b.rows().begin(),
                      [](const WorkRow& x, const WorkRow& y) { return x.row == y.row; }));
@@ -204,7 +205,7 @@ TEST_CASE("requesters of one chunk fill tiles together") {
   Batch batch;
   const uint32_t* hot = batch.Chunk();
   for (uint32_t i = 0; i < 64; ++i) batch.Add(16, 1, {{hot, 2048 - i, 0}});
-  const Plan plan = batch.Build();
+  const BatchPlan plan = batch.Build();
   REQUIRE(plan.form() == Form::kThroughput);
   REQUIRE(plan.tiles().size() == 64 * 16 / kTileRows);
   // One wave of clusters, and nothing to merge.
@@ -226,7 +227,7 @@ TEST_CASE("a group's chunks are one pass unless somebody else attends one of the
   const uint32_t* b = batch.Chunk();
   batch.Add(16, 1, {{a, 100, 200}, {b, 200, 0}});
   {
-    const Plan plan = batch.Build();
+    const BatchPlan plan = batch.Build();
     REQUIRE(plan.tiles().size() == 1);
     REQUIRE(plan.tiles()[0].spans == 2);
   }
@@ -235,7 +236,7 @@ TEST_CASE("a group's chunks are one pass unless somebody else attends one of the
   REQUIRE(batch.Build().tiles().size() == 1);
   // Only one of them: a pass each, and two rows' partials to merge.
   batch.Add(8, 1, {{a, 50, 0}});
-  const Plan plan = batch.Build();
+  const BatchPlan plan = batch.Build();
   REQUIRE(plan.tiles().size() == 2);
   REQUIRE(plan.merges().size() >= 32);
 }
@@ -244,7 +245,7 @@ TEST_CASE("rows of a causal group hide what follows them") {
   Batch batch;
   const uint32_t* chunk = batch.Chunk();
   batch.Add(2, 3, {{chunk, 10, 1}}, true);
-  const Plan plan = batch.Build(Hopper(false));
+  const BatchPlan plan = batch.Build(Hopper(false));
   REQUIRE(plan.tiles().size() == 1);
   REQUIRE(plan.spans()[0].visible_tokens == 10);
   std::map<uint32_t, uint32_t> visible;
@@ -267,7 +268,7 @@ TEST_CASE("one token's heads over a short context take the latency form") {
     CAPTURE(c.heads, c.tokens);
     Batch batch;
     batch.Add(c.heads, 1, {{batch.Chunk(), c.tokens, 0}});
-    const Plan plan = batch.Build();
+    const BatchPlan plan = batch.Build();
     REQUIRE(plan.form() == Form::kLatency);
     REQUIRE(plan.latency_shape() == c.shape);
     REQUIRE(plan.latency_queries().size() == 1);
@@ -289,7 +290,7 @@ TEST_CASE("what the latency form cannot do in one wave of clusters goes another 
   Batch empty;
   empty.Add(8, 1, {{empty.Chunk(), 64, 0}});
   empty.Add(8, 1, {});
-  const Plan plan = empty.Build();
+  const BatchPlan plan = empty.Build();
   REQUIRE(plan.form() == Form::kThroughput);
   REQUIRE(std::count_if(plan.merges().begin(), plan.merges().end(),
                         [](const WorkMerge& m) { return m.pieces == 0; }) == 8);
@@ -300,7 +301,7 @@ TEST_CASE("few rows a chunk of fp8 records take the narrow form") {
   device.narrow_form = true;
   Batch batch;
   for (int i = 0; i < 100; ++i) batch.Add(16, 1, {{batch.Chunk(), 8192, 0}});
-  const Plan plan = batch.Build(device);
+  const BatchPlan plan = batch.Build(device);
   REQUIRE(plan.form() == Form::kNarrow);
   REQUIRE(plan.cluster_size() == 1);
   REQUIRE(plan.items().size() == 100);
@@ -317,7 +318,7 @@ TEST_CASE("few rows a chunk of fp8 records take the narrow form") {
 }
 
 TEST_CASE("a plan of nothing is empty") {
-  Plan plan;
+  BatchPlan plan;
   plan.Build(kUsual, {}, Hopper());
   REQUIRE(plan.items().empty());
   REQUIRE(plan.merges().empty());
