@@ -322,8 +322,8 @@ Schema<ScrubConfig> ScrubSchema() {
   using C = ScrubConfig;
   return {
       ScalarKey("rate", &C::rate_bytes_per_s, SizeCodec(0, kMaxBytes),
-                "Bytes a second that each lane reads again while it has nothing else to do; 0: "
-                "never."),
+                "Bytes a second that each lane reads again while it has nothing else to do, and little of "
+                "that while it has; 0: never."),
       ScalarKey("every", &C::every_ms,
                 DurationCodec(DurationUnit::kMillisecond, BareNumber::kRefused, 0, kWeekMs),
                 "How often every chunk is read again, if the rate is enough for that; 0s: as often "
