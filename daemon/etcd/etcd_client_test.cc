@@ -170,7 +170,7 @@ TEST_CASE("a transaction larger than a message of a watch is told in one call") 
         [](const absl::Status&) {});
   });
   complete.get_future().wait();
-  client.RunOn([&](EtcdClient&) { watch = nullptr; });
+  client.OnLoop([&] { watch = nullptr; });
   CHECK(sizes == std::vector<size_t>{12, 12, 12});
 }
 
@@ -213,7 +213,7 @@ TEST_CASE("a watch that was cut off ends when what it missed is compacted") {
   const int64_t first = client.Put("/a", "1");
   REQUIRE(watch.Tells(absl::StrCat(first, ":/a=1")));
   // All of it while the watch's thread does not come to connect again.
-  client.RunOn([&](EtcdClient&) {
+  client.OnLoop([&] {
     server.Kill(0);
     server.Restart(0);
     other.Put("/a", "2");
@@ -244,7 +244,7 @@ TEST_CASE("a watch may be destroyed by what it tells, and tells nothing then") {
   });
   told.get_future().wait();
   client.Put("/once/a", "4");
-  client.RunOn([](EtcdClient&) {});
+  client.OnLoop([] {});
   CHECK(calls == 1);
 }
 
@@ -269,13 +269,13 @@ TEST_CASE("a client that goes drops its callbacks and waits for nobody") {
     }
   });
   int told_before = 0;
-  client.RunOn([&](EtcdClient&) { told_before = told; });
+  client.OnLoop([&] { told_before = told; });
   client.Destroy();
-  client.RunOn([&](EtcdClient&) { told_before = told; });
-  client.RunOn([&](EtcdClient&) {});
+  client.OnLoop([&] { told_before = told; });
+  client.OnLoop([&] {});
   CHECK(told == told_before);
   // They may outlive the client.
-  client.RunOn([&](EtcdClient&) { watches.clear(); });
+  client.OnLoop([&] { watches.clear(); });
 }
 
 }  // namespace

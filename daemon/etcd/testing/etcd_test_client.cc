@@ -23,17 +23,21 @@ EtcdTestClient::EtcdTestClient(EtcdOptions options)
 
 EtcdTestClient::~EtcdTestClient() { Destroy(); }
 
-void EtcdTestClient::RunOn(std::function<void(EtcdClient&)> closure) {
+void EtcdTestClient::OnLoop(const std::function<void()>& closure) {
   std::promise<void> done;
   loop_->Post([&] {
-    closure(*client_);
+    closure();
     done.set_value();
   });
   done.get_future().wait();
 }
 
+void EtcdTestClient::RunOn(const std::function<void(EtcdClient&)>& closure) {
+  OnLoop([&] { closure(*client_); });
+}
+
 void EtcdTestClient::Destroy() {
-  RunOn([this](EtcdClient&) { client_ = nullptr; });
+  OnLoop([this] { client_ = nullptr; });
 }
 
 template <typename T>
@@ -102,7 +106,7 @@ EtcdTestWatch::EtcdTestWatch(EtcdTestClient* client, const std::string& prefix, 
 }
 
 EtcdTestWatch::~EtcdTestWatch() {
-  client_->RunOn([this](EtcdClient&) { watch_ = nullptr; });
+  client_->OnLoop([this] { watch_ = nullptr; });
 }
 
 std::string EtcdTestWatch::Told() const {

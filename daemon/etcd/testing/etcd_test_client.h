@@ -37,9 +37,10 @@ class EtcdTestClient {
   absl::StatusOr<absl::Duration> KeepAlive(EtcdLease lease, absl::Duration timeout = kEtcdPatience);
   absl::StatusOr<bool> RevokeLease(EtcdLease lease);
 
-  // Runs `closure` on the loop and waits for it.
-  void RunOn(std::function<void(EtcdClient&)> closure);
-  // Destroys the client, on the loop. From here on nothing but RunOn, whose closures leave it alone.
+  // Run `closure` on the loop and wait for it.
+  void OnLoop(const std::function<void()>& closure);
+  void RunOn(const std::function<void(EtcdClient&)>& closure);
+  // Destroys the client, on the loop. From here on nothing but OnLoop.
   void Destroy();
 
  private:
