@@ -1,9 +1,9 @@
 #include "client/device.h"
 
-#include "absl/strings/numbers.h"
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/strings/strip.h"
 #include "kernels/cuda/devices.h"
 
 #if LATENTD_HAVE_CUDA
@@ -215,14 +215,13 @@ absl::StatusOr<std::unique_ptr<ClientDevice>> MakeDevice(int index) {
 #endif
 
 absl::StatusOr<std::unique_ptr<ClientDevice>> ClientDevice::Create(std::string_view name) {
-  absl::string_view rest(name.data(), name.size());
-  int index = 0;
-  if (!absl::ConsumePrefix(&rest, "cuda:") || !absl::SimpleAtoi(rest, &index)) {
+  const std::optional<int> index = ParseCudaDevice(name);
+  if (!index.has_value()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "device: got ", absl::string_view(name.data(), name.size()), ", expected cuda:N"));
   }
-  if (absl::Status s = CheckCudaDevice(ListCudaDevices(), index); !s.ok()) return s;
-  return MakeDevice(index);
+  if (absl::Status s = CheckCudaDevice(ListCudaDevices(), *index); !s.ok()) return s;
+  return MakeDevice(*index);
 }
 
 }  // namespace latentd

@@ -1,12 +1,11 @@
 #include "tools/query_memory.h"
 
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "kernels/cuda/devices.h"
 
 #if LATENTD_HAVE_CUDA
@@ -104,13 +103,12 @@ absl::StatusOr<std::unique_ptr<QueryMemory>> MakeOnDevice(int index) {
 
 absl::StatusOr<std::unique_ptr<QueryMemory>> QueryMemory::Create(const std::string& device) {
   if (device.empty()) return std::make_unique<HostMemory>();
-  absl::string_view rest = device;
-  int index = 0;
-  if (!absl::ConsumePrefix(&rest, "cuda:") || !absl::SimpleAtoi(rest, &index)) {
+  const std::optional<int> index = ParseCudaDevice(device);
+  if (!index.has_value()) {
     return absl::InvalidArgumentError(absl::StrCat("memory: got ", device, ", expected cuda:N"));
   }
-  if (absl::Status s = CheckCudaDevice(ListCudaDevices(), index); !s.ok()) return s;
-  return MakeOnDevice(index);
+  if (absl::Status s = CheckCudaDevice(ListCudaDevices(), *index); !s.ok()) return s;
+  return MakeOnDevice(*index);
 }
 
 absl::StatusOr<QueryBuffers> QueryBuffers::Create(QueryMemory& memory, uint64_t rows,

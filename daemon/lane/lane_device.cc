@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "daemon/store/host_memory.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/backend.h"
@@ -136,15 +135,14 @@ LaneDevice OfCuda(const LaneOptions& options, int index) {
 }  // namespace
 
 absl::StatusOr<LaneDevice> MakeLaneDevice(const LaneOptions& options) {
-  absl::string_view name = options.device;
-  if (name == "cpu") return OfCpu(options);
-  int index = 0;
-  if (!absl::ConsumePrefix(&name, "cuda:") || !absl::SimpleAtoi(name, &index)) {
+  if (options.device == "cpu") return OfCpu(options);
+  const std::optional<int> index = ParseCudaDevice(options.device);
+  if (!index.has_value()) {
     return absl::InvalidArgumentError(
         absl::StrCat("device ", options.device, " is neither cpu nor cuda:N"));
   }
-  if (absl::Status s = CheckCudaDevice(ListCudaDevices(), index); !s.ok()) return s;
-  return OfCuda(options, index);
+  if (absl::Status s = CheckCudaDevice(ListCudaDevices(), *index); !s.ok()) return s;
+  return OfCuda(options, *index);
 }
 
 }  // namespace latentd

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/cuda/devices.h"
+#include "kernels/cuda/driver_function.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/make_arena.h"
 #include "kernels/cuda/plan.h"
@@ -33,22 +34,8 @@ bool Aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) 
 
 using WriteValue = CUresult (*)(CUstream, CUdeviceptr, cuuint32_t, unsigned int);
 
-// The driver is not linked: a process without one still starts.
-absl::StatusOr<WriteValue> FindWriteValueNow() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuStreamWriteValue32", &function,
-                                                             12000, cudaEnableDefault, &found);
-  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("this CUDA driver has no cuStreamWriteValue32 (error ",
-                     static_cast<int>(error), ", result ", static_cast<int>(found), ")"));
-  }
-  return reinterpret_cast<WriteValue>(function);
-}
-
 const absl::StatusOr<WriteValue>& FindWriteValue() {
-  static const absl::StatusOr<WriteValue> found = FindWriteValueNow();
+  static const auto found = FindDriverFunction<WriteValue>("cuStreamWriteValue32");
   return found;
 }
 

@@ -1,6 +1,8 @@
 #include "kernels/cuda/devices.h"
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 #if LATENTD_HAVE_CUDA
 #include <cuda_runtime.h>
@@ -100,5 +102,12 @@ absl::Status CheckCudaDevice(const CudaDevices& found, int device) {
 }
 
 int CudaRuntimeVersion() { return LATENTD_CUDA_VERSION; }
+
+std::optional<int> ParseCudaDevice(std::string_view name) {
+  absl::string_view rest(name.data(), name.size());
+  int index = 0;
+  if (!absl::ConsumePrefix(&rest, "cuda:") || !absl::SimpleAtoi(rest, &index)) return std::nullopt;
+  return index;
+}
 
 }  // namespace latentd

@@ -6,7 +6,9 @@
 #define LATENTD_KERNELS_CUDA_DEVICES_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -29,6 +31,9 @@ struct CudaDevices {
   // CUDA 12.4, this build needs 13.0", "CUDA error 999: ...". Empty if there are some.
   std::string reason;
 };
+
+// N of "cuda:N"; nothing of another name.
+std::optional<int> ParseCudaDevice(std::string_view name);
 
 // Asks the CUDA runtime. Creates no context and takes no device memory.
 CudaDevices ListCudaDevices();

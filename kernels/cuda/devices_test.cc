@@ -5,6 +5,15 @@
 namespace latentd {
 namespace {
 
+TEST_CASE("only cuda:N names a device") {
+  CHECK(ParseCudaDevice("cuda:0") == 0);
+  CHECK(ParseCudaDevice("cuda:12") == 12);
+  for (const char* name : {"", "cpu", "cuda", "cuda:", "cuda:x", "gpu:0", "cuda:1 2"}) {
+    CAPTURE(name);
+    CHECK_FALSE(ParseCudaDevice(name).has_value());
+  }
+}
+
 TEST_CASE("there are devices or there is a reason why not, never both") {
   const CudaDevices found = ListCudaDevices();
   INFO("reason: " << found.reason);

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/driver_function.h"
 
 namespace latentd {
 namespace {
@@ -14,22 +15,8 @@ using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, 
                                  const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
                                  CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
-// The driver is not linked: a process without one still starts.
-absl::StatusOr<EncodeTiled> FindEncodeTiledNow() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
-                                                             12000, cudaEnableDefault, &found);
-  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("this CUDA driver has no cuTensorMapEncodeTiled (error ",
-                     static_cast<int>(error), ", result ", static_cast<int>(found), ")"));
-  }
-  return reinterpret_cast<EncodeTiled>(function);
-}
-
 const absl::StatusOr<EncodeTiled>& FindEncodeTiled() {
-  static const absl::StatusOr<EncodeTiled> found = FindEncodeTiledNow();
+  static const auto found = FindDriverFunction<EncodeTiled>("cuTensorMapEncodeTiled");
   return found;
 }
 
