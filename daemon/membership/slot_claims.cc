@@ -51,6 +51,10 @@ bool StillLacks(const RoutingTable& table, NodeIndex node, Slot slot, Epoch plac
   return table.Holds(node, slot) || (table.Joins(node, slot) && table.PlacedOf(slot) <= placed);
 }
 
+bool HoldsOrJoins(const RoutingTable& table, std::optional<NodeIndex> node, Slot slot) {
+  return node && (table.Holds(*node, slot) || table.Joins(*node, slot));
+}
+
 }  // namespace
 
 bool SlotClaimSet::Has(Slot slot, Epoch placed) const {
@@ -92,8 +96,7 @@ bool SlotClaimSet::KeepWhatCounts(const RoutingTable& table, std::string_view id
     const bool same = index && table.node(*index).generation == missed.generation;
     dropped += std::erase_if(missed.placed, [&](const auto& write) {
       const auto& [slot, placed] = write;
-      return !self || !same || !table.Holds(*self, slot) ||
-             !StillLacks(table, *index, slot, placed);
+      return !same || !HoldsOrJoins(table, self, slot) || !StillLacks(table, *index, slot, placed);
     });
   }
   std::erase_if(missed_, [](const auto& node) { return node.second.placed.empty(); });

@@ -29,8 +29,9 @@ class SlotClaimSet {
   bool Add(const std::vector<SlotClaim>& claims);
   bool AddMissed(const MissedWrite& missed);
   // Keeps what means something to whoever made `table`: claims of slots that `id` joins, as they are
-  // placed now; what others lack of slots that `id` holds, until they join them as placed later.
-  // Whether that changed anything.
+  // placed now; what others lack of slots that `id` holds or joins (it may have acknowledged by an
+  // older table what its copying cannot bring), until they join them as placed later. Whether that
+  // changed anything.
   bool KeepWhatCounts(const RoutingTable& table, std::string_view id);
 
   struct Missed {

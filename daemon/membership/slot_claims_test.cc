@@ -71,9 +71,17 @@ TEST_CASE("what a node missed counts until it joins the slot anew") {
   CHECK(claims.empty());
 }
 
+TEST_CASE("what others missed is not forgotten while the one who knows joins the slot anew") {
+  SlotClaimSet claims(kTwo);
+  claims.AddMissed({.node = "node-1", .generation = kOne, .slot = kFirst, .placed = Epoch{5}});
+  CHECK_FALSE(claims.KeepWhatCounts(*MakeTable(6, 6, true), "node-2"));
+  CHECK_FALSE(claims.KeepWhatCounts(*MakeTable(7, 7, false), "node-2"));
+  CHECK_FALSE(claims.missed().empty());
+}
+
 TEST_CASE(
     "what a node missed does not count where it is nothing, has another memory, or is told by one "
-    "who does not hold the slot") {
+    "who has nothing of the slot") {
   SlotClaimSet claims(kOne);
   claims.AddMissed(OfTwo(kSecond, 5));
   CHECK(claims.KeepWhatCounts(*MakeTable(5, 5, false), "node-1"));

@@ -343,7 +343,15 @@ void SimWorld::Sealed(const ChunkId& chunk, Generation generation) {
 }
 
 void SimWorld::Acknowledges(const SimNode& node, const ChunkId& chunk) {
-  acknowledged_by_[chunk] = {NameOf(node.options().index), node.generation()};
+  if (newest_.table == nullptr) return;
+  const NodeId name = NameOf(node.options().index);
+  const auto index = newest_.table->FindNode(name);
+  // One that is replaced and has not heard of it yet promises nothing by itself.
+  if (!index || newest_.table->node(*index).generation != node.generation() ||
+      !newest_.table->Holds(*index, chunk.slot())) {
+    return;
+  }
+  acknowledged_by_[chunk] = {name, node.generation()};
 }
 
 bool SimWorld::MayBeLost(const ChunkId& chunk) const { return lost_.contains(chunk); }
