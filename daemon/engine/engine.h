@@ -69,6 +69,8 @@ class Engine {
   // When the oldest of the running batches was launched; InfiniteFuture when none runs.
   absl::Time oldest_batch() const;
   uint64_t rows_queued() const { return batcher_.rows(); }
+  // Batches given to the backend at once, at most.
+  int max_in_flight() const { return max_in_flight_; }
   uint64_t batches_launched() const { return next_batch_ - 1; }
   std::string DescribeBackend() const { return backend_->Describe(); }
 

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "daemon/lane/batch_trial.h"
 #include "daemon/lane/lane_options.h"
 #include "daemon/lane/lane_stats.h"
 #include "daemon/session/session.h"
@@ -134,6 +135,19 @@ class Lane {
                          std::function<void(std::vector<std::optional<ChunkInfo>>)> done) {
     done(std::vector<std::optional<ChunkInfo>>(chunks.size()));
   }
+
+  // Times batches of its own while it has nothing else to do, one trial at a time. What comes for
+  // others ends it: the times so far are `interrupted`. ABORTED: another trial is under way;
+  // RESOURCE_EXHAUSTED: the cache has no room to spare for so many tokens; UNAVAILABLE: the device
+  // has failed, or the lane stopped. Pages stay taken for the next trial until EndTrials, or until
+  // something comes for others.
+  using TrialDone = std::function<void(absl::StatusOr<BatchTimes>)>;
+  virtual void TimeBatches(const BatchTrial& trial, TrialDone done) {
+    (void)trial;
+    done(absl::UnimplementedError("TimeBatches"));
+  }
+  // Gives back what trials took.
+  virtual void EndTrials(std::function<void()> done) { done(); }
 
   virtual const LaneStats& stats() const = 0;
   // Steady-clock time of the lane's last turn: the watchdog's evidence that it is alive. An idle

@@ -10,6 +10,7 @@
 //     lane_slots.cc       tables come, slots go
 //     lane_local.cc       what is copied from other nodes
 //     lane_scrub.cc       sealed chunks are read again
+//     lane_trials.cc      the lane times its own device
 //     lane_leases.cc      PIN, RELEASE, STAT, ECHO
 //     lane_replies.cc     answers go out
 // Everything private belongs to the lane's thread once it runs.
@@ -30,6 +31,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "daemon/engine/admission.h"
 #include "daemon/engine/engine.h"
 #include "daemon/lane/idle_waiter.h"
@@ -40,6 +42,7 @@
 #include "daemon/lane/mailbox.h"
 #include "daemon/lane/replica_sink.h"
 #include "daemon/lane/slot_ownership.h"
+#include "daemon/lane/trial_scratch.h"
 #include "daemon/store/latent_store.h"
 #include "kernels/rope.h"
 #include "transport/payload_pool.h"
@@ -96,6 +99,8 @@ class LaneImpl : public Lane {
                 std::function<void(ChunkListing)> done) override;
   void StatLocal(std::vector<ChunkId> chunks,
                  std::function<void(std::vector<std::optional<ChunkInfo>>)> done) override;
+  void TimeBatches(const BatchTrial& trial, TrialDone done) override;
+  void EndTrials(std::function<void()> done) override;
   const LaneStats& stats() const override { return stats_; }
   absl::Time last_turn() const override;
 
@@ -110,6 +115,19 @@ class LaneImpl : public Lane {
   struct LeavingSlot {
     absl::Time due;
     Generation generation{};  // that it had here
+  };
+  struct Trial {
+    BatchTrial what;
+    TrialDone done;
+    absl::Time began;
+    uint32_t depth = 1;  // batches in flight
+    bool reserved = false;
+    bool ready = false;                       // its records are written
+    absl::flat_hash_set<uint64_t> in_flight;  // jobs
+    uint32_t launched = 0;
+    uint32_t finished = 0;
+    BatchTimes times;
+    absl::Status status;
   };
   // Says how many bytes of records it went through; `alive` is an error once the lane is stopping.
   using LocalWork = std::function<uint64_t(const absl::Status& alive)>;
@@ -212,7 +230,22 @@ class LaneImpl : public Lane {
   void FailLocalWork();
 
   // lane_scrub.cc
+  void ScrubSoon(const IdEntries& ids, absl::Time now);
   void Scrub(absl::Time now);
+
+  // lane_trials.cc
+  // Since the last time, or now.
+  bool HasWorkForOthers();
+  void YieldTrial();
+  void BeginTrial(const BatchTrial& trial, TrialDone done);
+  bool TurnTrial();
+  absl::Status PrepareTrial(Trial& trial);
+  bool LaunchTrial(Trial& trial);
+  void InterruptTrial(Trial& trial);
+  // Whether it was a trial's.
+  bool OnTrialBatch(const EngineDone& done, absl::Time now);
+  void EndTrial();
+  void DropTrial();
 
   // lane_leases.cc
   void Pin(LaneRequest& request);
@@ -281,8 +314,14 @@ class LaneImpl : public Lane {
   absl::Time next_orphans_ = absl::InfinitePast();
   std::deque<LocalWork> local_work_;
   absl::Time next_scrub_ = absl::InfinitePast();
-  uint64_t scrub_pass_bytes_ = 0;  // read by the pass that goes on
+  uint64_t scrub_pass_bytes_ = 0;                 // read by the pass that goes on
   absl::Time scrub_pass_ = absl::InfinitePast();  // when this pass began
+
+  std::unique_ptr<TrialScratch> trial_scratch_;
+  std::unique_ptr<Trial> trial_;
+  uint64_t next_trial_job_ = 0;
+  uint64_t seen_serial_ = 1;    // requests from here on came after the last look
+  uint64_t trial_batches_ = 0;  // that the engine was given
 
   MessageBytes scratch_;  // the message being built
   std::vector<EngineDone> done_;

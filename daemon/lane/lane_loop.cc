@@ -77,12 +77,15 @@ void LaneImpl::Run() {
 bool LaneImpl::Turn(absl::Time now) {
   bool busy = mailbox_->Run();
   for (int round = 0; round < kProgressRounds && worker_->Progress() > 0; ++round) busy = true;
+  busy |= TurnTrial();
   done_.clear();
   // The time after the messages that just came, so that none seems to be computed before it came.
   busy |= engine_->Turn(SteadyNow(), done_);
   if (!done_.empty()) {
     const absl::Time after = SteadyNow();
-    for (const EngineDone& done : done_) OnComputed(done, after);
+    for (const EngineDone& done : done_) {
+      if (!OnTrialBatch(done, after)) OnComputed(done, after);
+    }
   }
   busy |= DoLocalWork();
   if (now >= next_housekeeping_) Housekeep(now);
@@ -161,6 +164,7 @@ void LaneImpl::TearDown() {
   if (worker_ == nullptr) return;
   // Backends and UCX write into requests' buffers: both go before the requests do.
   engine_.reset();
+  DropTrial();
   for (const auto& [token, session] : sessions_) {
     session->state = LaneSession::State::kEnded;
     session->endpoint.reset();
@@ -191,7 +195,7 @@ void LaneImpl::UpdateGauges() {
   stats_.requests_in_flight.Set(admission_.lane().requests());
   stats_.bytes_in_flight.Set(admission_.lane().bytes());
   stats_.rows_queued.Set(engine_ == nullptr ? 0 : engine_->rows_queued());
-  if (engine_ != nullptr) stats_.attend_batches.Set(engine_->batches_launched());
+  if (engine_ != nullptr) stats_.attend_batches.Set(engine_->batches_launched() - trial_batches_);
   const bool computing = engine_ != nullptr && engine_->computing();
   stats_.oldest_batch_start_ns.Set(
       computing ? static_cast<uint64_t>(absl::ToUnixNanos(engine_->oldest_batch())) : 0);

@@ -24,6 +24,7 @@ RecordRange RangeOf(const wire::RangeBody& body) {
 void LaneImpl::Publish(LaneRequest& request) {
   const wire::RangeBody& range = std::get<PublishRequest>(request.parsed.body).range;
   if (absl::Status s = CheckPayload(request); !s.ok()) return Finish(request, s);
+  YieldTrial();
   // What a primary passes on is the node's, not that of the session by which it came.
   const SessionToken publisher =
       request.parsed.replica() ? kNodeSession : request.session->grant.token;

@@ -2,6 +2,7 @@
 // their turn.
 #include <catch2/catch.hpp>
 
+#include <atomic>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -69,11 +70,16 @@ const Query kEndless = {.tokens = kEndlessTokens, .chunks = {TestClient::Entry(1
 const Query kQuick = {.chunks = {TestClient::Entry(1, 10)}};
 
 struct SlowWorld {
-  LaneOptions options = TestOptions();
+  LaneOptions options = Options();
   LaneWorld world{options, EndlessDevice(options)};
   TestClient keeper{world};
 
   SlowWorld() { keeper.Fill(1, 10); }
+  static LaneOptions Options() {
+    LaneOptions options = TestOptions();
+    options.limits.publish_bytes_per_request = 8 * options.layout.page_bytes();
+    return options;
+  }
   bool Computes() { return world.stats().oldest_batch_start_ns.Get() != 0; }
 };
 
@@ -110,6 +116,21 @@ TEST_CASE("what a client computes ends when it dies") {
   CHECK(slow.keeper.Until([&] { return slow.world.lost == 1; }));
   CHECK(slow.keeper.Attend(kQuick).status().ok());
   CHECK(slow.keeper.Until([&] { return slow.world.Quiet(); }));
+}
+
+TEST_CASE("a batch that the lane times ends when a request comes") {
+  SlowWorld slow;
+  std::atomic<int> ended = 0;
+  std::atomic<bool> interrupted = false;
+  slow.world.lane->TimeBatches(
+      {.query_tokens = kEndlessTokens}, [&](absl::StatusOr<BatchTimes> times) {
+        interrupted = times.ok() && times->interrupted && times->us.empty();
+        ++ended;
+      });
+  REQUIRE(slow.keeper.Until([&] { return slow.Computes(); }));
+  CHECK(slow.keeper.Attend(kQuick).status().ToString() == "OK");
+  CHECK(slow.keeper.Until([&] { return ended == 1; }));
+  CHECK(interrupted);
 }
 
 }  // namespace

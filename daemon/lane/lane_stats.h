@@ -74,6 +74,7 @@ struct LaneStats {
   LatencyHistogram attend_latency;  // arrival to reply handed to UCX
   LatencyHistogram queue_latency;   // arrival to start of compute
   LatencyHistogram compute_latency;
+  SingleWriterCounter trial_ns;  // counter: of the lane's time, in batches of its own
   // Store (gauges unless said).
   SingleWriterCounter pages_total;
   SingleWriterCounter pages_free;
