@@ -1,0 +1,108 @@
+#include "daemon/calibration/lane_survey.h"
+
+#include <algorithm>
+#include <future>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/calibration/compute_survey.h"
+#include "daemon/lane/steady_time.h"
+
+namespace latentd {
+namespace {
+
+constexpr size_t kFewestTimes = 3;
+// Batches that fill the device and its caches before one is timed; throughput needs as many as are
+// in flight, which are two.
+constexpr uint32_t kWarmups = 3;
+// After an interruption: requests often come in trains.
+constexpr absl::Duration kFirstPause = absl::Milliseconds(20);
+constexpr absl::Duration kLongestPause = absl::Seconds(1);
+
+class Surveyor {
+ public:
+  Surveyor(Lane& lane, const LaneSurveyOptions& options, const WaitOrEnd& wait)
+      : lane_(lane),
+        options_(options),
+        wait_(wait),
+        survey_({.format = lane.options().layout.record_format,
+                 .heads = options.heads,
+                 .longest_batch_us = absl::ToDoubleMicroseconds(options.longest_batch)}) {}
+
+  absl::StatusOr<LaneTables> Run() {
+    while (const auto point = survey_.Next()) {
+      if (absl::Status s = TimePoint(*point); !s.ok()) return s;
+    }
+    const auto latency = survey_.Table(ComputeRegime::kLatency);
+    if (!latency.ok()) return latency.status();
+    const auto throughput = survey_.Table(ComputeRegime::kThroughput);
+    if (!throughput.ok()) return throughput.status();
+    return LaneTables{*latency, *throughput, survey_.points_timed()};
+  }
+
+ private:
+  absl::Status TimePoint(const SurveyPoint& point) {
+    const absl::Time give_up = SteadyNow() + options_.patience;
+    std::vector<double> times;
+    for (absl::Duration pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
+      const absl::Time began = SteadyNow();
+      const absl::StatusOr<BatchTimes> answer = TimeBatches(point, point.batches - times.size());
+      const absl::Duration took = SteadyNow() - began;
+      if (absl::IsResourceExhausted(answer.status())) {
+        survey_.Skip();
+        return absl::OkStatus();
+      }
+      if (!answer.ok() && !absl::IsAborted(answer.status())) return answer.status();
+      if (answer.ok()) times.insert(times.end(), answer->us.begin(), answer->us.end());
+      const bool enough = times.size() >= (answer.ok() && !answer->interrupted
+                                               ? size_t{1}
+                                               : std::max<size_t>(kFewestTimes, point.batches / 2));
+      const absl::Duration rest = took * (1 / std::clamp(options_.share, 1e-3, 1.0) - 1);
+      if (wait_(enough ? rest : std::max(rest, pause))) {
+        return absl::CancelledError("the calibration was ended");
+      }
+      if (enough) {
+        survey_.Add(times);
+        return absl::OkStatus();
+      }
+      if (SteadyNow() > give_up) {
+        return absl::DeadlineExceededError(
+            absl::StrCat("it was too busy for ", absl::FormatDuration(options_.patience)));
+      }
+    }
+  }
+
+  absl::StatusOr<BatchTimes> TimeBatches(const SurveyPoint& point, size_t batches) {
+    auto answer = std::make_shared<std::promise<absl::StatusOr<BatchTimes>>>();
+    std::future<absl::StatusOr<BatchTimes>> times = answer->get_future();
+    lane_.TimeBatches(
+        {.query_tokens = point.query_tokens,
+         .heads = point.heads,
+         .visible_tokens = point.tokens,
+         .keep_busy = point.regime == ComputeRegime::kThroughput,
+         .warmups = kWarmups,
+         .batches = static_cast<uint32_t>(batches)},
+        [answer](absl::StatusOr<BatchTimes> result) { answer->set_value(std::move(result)); });
+    return times.get();
+  }
+
+  Lane& lane_;
+  const LaneSurveyOptions& options_;
+  const WaitOrEnd& wait_;
+  ComputeSurvey survey_;
+};
+
+}  // namespace
+
+absl::StatusOr<LaneTables> SurveyLane(Lane& lane, const LaneSurveyOptions& options,
+                                      const WaitOrEnd& wait) {
+  absl::StatusOr<LaneTables> tables = Surveyor(lane, options, wait).Run();
+  std::promise<void> ended;
+  lane.EndTrials([&ended] { ended.set_value(); });
+  ended.get_future().wait();
+  return tables;
+}
+
+}  // namespace latentd
