@@ -21,6 +21,8 @@ class ClusterKeys {
   std::string Coordinator() const { return root_ + "coordinator"; }
   std::string Claims() const { return root_ + "claims/"; }
   std::string Claims(const NodeId& id) const { return Claims() + id; }
+  std::string Costs() const { return root_ + "costs/"; }
+  std::string Costs(const NodeId& id) const { return Costs() + id; }
 
   std::string Table() const { return root_ + "table/"; }
   std::string Head() const { return Table() + "head"; }

@@ -60,6 +60,13 @@ void EtcdMembership::StartNode(NodeInfo self, TableCallback on_table) {
   snapshot_ = std::make_unique<Timer>(loop_.get(), [this] { TakeSnapshot(); });
   look_ = std::make_unique<Timer>(loop_.get(), [this] { Look(); });
   look_->Set(kLookEvery);
+  exchange_ = std::make_unique<CostExchange>(
+      etcd_.get(), loop_.get(), ClusterKeys(options_.cluster), self.id, [this] {
+        std::vector<v1::NodeCosts> costs = exchange_->nodes();
+        const std::lock_guard<std::mutex> lock(mutex_);
+        costs_ = std::move(costs);
+      });
+  exchange_->Start();
   const uint64_t seed = ToInt(self.generation) ^ static_cast<uint64_t>(absl::GetCurrentTimeNanos());
   node_ = std::make_unique<ClusterNode>(
       etcd_.get(), loop_.get(),
@@ -98,6 +105,7 @@ void EtcdMembership::Stop() {
   });
   left->WaitFor(kLeavePatience);
   loop_->Stop();
+  exchange_.reset();
   node_.reset();
   snapshot_.reset();
   look_.reset();
@@ -150,6 +158,17 @@ void EtcdMembership::ReportMissed(MissedWrite missed) {
   loop_->Post([this, missed = std::move(missed)] { node_->ReportMissed(missed); });
 }
 
+void EtcdMembership::PublishCosts(v1::NodeCosts costs) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (stopped_ || loop_ == nullptr) return;
+  loop_->Post([this, costs = std::move(costs)]() mutable { exchange_->Publish(std::move(costs)); });
+}
+
+std::vector<v1::NodeCosts> EtcdMembership::costs() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return costs_;
+}
+
 void EtcdMembership::Look() {
   look_->Set(kLookEvery);
   LogFence();
@@ -159,6 +178,7 @@ void EtcdMembership::Look() {
 void EtcdMembership::TakeSnapshot() {
   ClusterNodeStatus status = node_->status();
   std::vector<Member> members = node_->ListNodes();
+  exchange_->SetLease(status.registered ? EtcdLease{status.lease} : EtcdLease{});
   LogChanges(status_, status);  // nobody else writes status_
   LogFence();
   const std::lock_guard<std::mutex> lock(mutex_);

@@ -17,6 +17,7 @@
 #include "daemon/etcd/etcd_options.h"
 #include "daemon/etcd/event_loop.h"
 #include "daemon/membership/cluster_node.h"
+#include "daemon/membership/cost_exchange.h"
 #include "daemon/membership/membership.h"
 #include "daemon/membership/timer.h"
 #include "daemon/membership/trouble_log.h"
@@ -50,6 +51,9 @@ class EtcdMembership : public Membership {
   bool hands_over() const override { return true; }
   void Claim(std::vector<SlotClaim> claims) override;
   void ReportMissed(MissedWrite missed) override;
+  void PublishCosts(v1::NodeCosts costs) override;
+  std::vector<v1::NodeCosts> costs() const override;
+  bool tells_costs() const override { return true; }
   const ServingFence& fence() const override { return fence_; }
   std::optional<AuthorityStatus> authority() const override;
 
@@ -71,6 +75,7 @@ class EtcdMembership : public Membership {
   std::unique_ptr<EtcdClient> etcd_;
   // Of the loop's thread.
   std::unique_ptr<ClusterNode> node_;
+  std::unique_ptr<CostExchange> exchange_;
   std::unique_ptr<Timer> snapshot_;
   std::unique_ptr<Timer> look_;
   TroubleLog trouble_log_;
@@ -81,6 +86,7 @@ class EtcdMembership : public Membership {
   TablePtr table_;
   std::vector<Member> members_;
   ClusterNodeStatus status_;
+  std::vector<v1::NodeCosts> costs_;
   bool stopped_ = false;
 };
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -248,6 +249,28 @@ TEST_CASE("a cluster goes on when its etcd was away for longer than the leases")
   etcd.Restart(0);
   REQUIRE(Eventually(kPatience, [&] { return a.open() && b.open(); }));
   CHECK(a.membership().table()->GenerationOf(Slot{0}) == generation);
+}
+
+TEST_CASE("what a node has measured reaches the others, and goes with its lease") {
+  Node a(Server(), "costs", "a", 1);
+  auto b = std::make_unique<Node>(Server(), "costs", "b", 2);
+  CHECK(a.membership().tells_costs());
+  v1::NodeCosts costs;
+  costs.set_node_id("b");
+  costs.set_generation(2);
+  costs.add_links()->set_probe_us(-3);  // who reads it checks it
+  b->membership().PublishCosts(costs);
+  const auto probe = [&]() -> std::optional<double> {
+    const auto known = a.membership().costs();
+    if (known.size() != 1 || known[0].node_id() != "b") return std::nullopt;
+    return known[0].links(0).probe_us();
+  };
+  REQUIRE(Eventually(kPatience, [&] { return probe() == -3; }));
+  costs.mutable_links(0)->set_probe_us(17);
+  b->membership().PublishCosts(costs);
+  REQUIRE(Eventually(kPatience, [&] { return probe() == 17; }));
+  b.reset();
+  CHECK(Eventually(kPatience, [&] { return a.membership().costs().empty(); }));
 }
 
 }  // namespace

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "daemon/membership/authority_status.h"
 #include "daemon/membership/serving_fence.h"
+#include "proto/latentd/v1/costs.pb.h"
 #include "routing/routing_table.h"
 
 namespace latentd {
@@ -85,6 +86,12 @@ class Membership {
   virtual void Claim(std::vector<SlotClaim> claims) { (void)claims; }
   // Says what another node lacks. Nobody does where the tables never change.
   virtual void ReportMissed(MissedWrite missed) { (void)missed; }
+  // Tells the others what this node has measured; a backend that reaches nobody keeps it to itself.
+  virtual void PublishCosts(v1::NodeCosts costs) { (void)costs; }
+  // What nodes have said so, this one perhaps too, as it came. Empty where they cannot.
+  virtual std::vector<v1::NodeCosts> costs() const { return {}; }
+  // Whether costs() are every node's.
+  virtual bool tells_costs() const { return false; }
   // Until when this node may answer; as long as the membership lives.
   virtual const ServingFence& fence() const { return open_; }
   // Nothing where the authority is a file.
