@@ -181,6 +181,16 @@ class UcxPeerClient final : public PeerClient {
           });
   }
 
+  void Doubt(const NodeId& node, const ChunkId& chunk, uint64_t deadline_ns,
+             WriteDone done) override {
+    auto build = [chunk](Outgoing* out) {
+      out->opcode = wire::Opcode::kStat;
+      const wire::IdEntry id{.chunk_hi = chunk.hi, .chunk_lo = chunk.lo};
+      BuildStat({.flags = wire::kDoubted}, {&id, 1}, &out->header);
+    };
+    Start(node, chunk.slot(), OwnEpoch(), deadline_ns, std::move(build), AnswerTo(std::move(done)));
+  }
+
   void EndBy(uint64_t deadline_ns) override {
     for (auto& [id, call] : calls_) {
       if (call.deadline_ns <= deadline_ns || call.ended.has_value()) continue;

@@ -89,6 +89,9 @@ class PeerClient {
   // Chunks of the slot with ids after `after`, from the start for kNoChunk.
   virtual void List(const NodeId& node, Slot slot, Epoch placed, const ChunkId& after,
                     uint64_t deadline_ns, ListDone done) = 0;
+  // What was fetched of the chunk is not what it was sealed with: the node reads it again soon.
+  virtual void Doubt(const NodeId& node, const ChunkId& chunk, uint64_t deadline_ns,
+                     WriteDone done) = 0;
   // Calls in flight end by then too; those that begin later do not know of it.
   virtual void EndBy(uint64_t deadline_ns) = 0;
   // DATA_LOSS: the records are not those that were sent.

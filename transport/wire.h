@@ -59,6 +59,9 @@ enum RequestFlags : uint16_t {
   // ATTEND: groups' position_shift is there. A holder that does not know of it must not take it for
   // none.
   kShifted = 1 << 5,
+  // STAT: whoever asks had other bytes of the chunks than they were sealed with. The holder reads
+  // them again soon.
+  kDoubted = 1 << 6,
 };
 
 struct RequestHeader {

@@ -28,6 +28,8 @@ uint16_t KnownFlags(Opcode opcode) {
     case Opcode::kSeal:
     case Opcode::kDrop:
       return wire::kReplica;
+    case Opcode::kStat:
+      return wire::kDoubted;
     default:
       return 0;
   }

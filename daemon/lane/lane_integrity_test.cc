@@ -53,10 +53,10 @@ TEST_CASE("fetched records come with their checksum") {
 
 // A lane that scrubs all the time, whose memory the test can reach.
 struct ScrubWorld {
-  ScrubWorld() {
+  explicit ScrubWorld(absl::Duration pass_every = absl::ZeroDuration()) {
     LaneOptions options = TestOptions();
     options.scrub_bytes_per_s = uint64_t{1} << 30;
-    options.scrub_pass_every = absl::ZeroDuration();
+    options.scrub_pass_every = pass_every;
     options.replica_sink = &sink;
     LaneDevice device = ValueOrDie(MakeLaneDevice(options));
     device.allocate_records = [this, allocate = device.allocate_records](uint64_t bytes) {
@@ -129,6 +129,21 @@ TEST_CASE("a chunk that changes where it lies is found, told of, never answered,
   const auto after = client.Attend(query);
   CHECK(after.status().ok());
   CHECK(after.payload == before.payload);
+}
+
+TEST_CASE("a chunk that somebody doubts is read again without waiting for the next pass") {
+  ScrubWorld scrub(absl::Hours(1));
+  TestClient client(*scrub.world);
+  client.Fill(1, 10);
+  const auto& scrubbed = scrub.world->stats().scrubbed_bytes;
+  REQUIRE(WaitFor([&] { return scrubbed.Get() >= 20 * client.layout().record_bytes(); }));
+  scrub.Corrupt(3);
+  CHECK(client.Stat({1}).code() == Code::kOk);
+  scrub.world->Settle();
+  CHECK(scrub.sink.quarantined().empty());
+  CHECK(client.Stat({1}, wire::kDoubted).code() == Code::kOk);
+  REQUIRE(WaitFor([&] { return !scrub.sink.quarantined().empty(); }));
+  CHECK(client.Attend({.chunks = {TestClient::Entry(1, 10)}}).code() == Code::kDataLoss);
 }
 
 TEST_CASE("chunks that come to an empty store are read again without waiting for the next pass") {

@@ -49,6 +49,7 @@ void LaneImpl::Stat(LaneRequest& request) {
                                "STAT of ", stat.ids.size(), " chunks; a reply holds ", most)));
   }
   const absl::Time now = SteadyNow();
+  if ((request.parsed.header.flags & wire::kDoubted) != 0) ScrubSoon(stat.ids, now);
   std::vector<wire::StatEntry> entries;
   entries.reserve(stat.ids.size());
   for (const wire::IdEntry& id : stat.ids) {

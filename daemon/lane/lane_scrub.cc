@@ -18,6 +18,19 @@ constexpr absl::Duration kLookAgainAfter = absl::Seconds(1);
 
 }  // namespace
 
+void LaneImpl::ScrubSoon(const IdEntries& ids, absl::Time now) {
+  for (const wire::IdEntry& entry : ids) {
+    const ChunkId id{.hi = entry.chunk_hi, .lo = entry.chunk_lo};
+    if (!store_->ScrubSoon(id)) continue;
+    next_scrub_ = std::min(next_scrub_, now);
+    scrub_pass_ = std::min(scrub_pass_, now);
+    if (log_gate_.Open(now)) {
+      LogWarn("another node had other bytes of a chunk than it was sealed with: it is read again",
+              {{"lane", options_.index}, {"chunk", ToString(id)}});
+    }
+  }
+}
+
 void LaneImpl::Scrub(absl::Time now) {
   if (options_.scrub_bytes_per_s == 0 || now < next_scrub_) return;
   if (!device_status_.ok() || stopping_) {

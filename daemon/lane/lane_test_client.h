@@ -334,8 +334,9 @@ class TestClient {
               &bytes_);
     return Take(Send(header, bytes_));
   }
-  TestReply Stat(const std::vector<uint64_t>& chunks) {
-    const auto header = Header();
+  TestReply Stat(const std::vector<uint64_t>& chunks, uint16_t flags = 0) {
+    auto header = Header();
+    header.flags = flags;
     BuildStat(header, Ids(chunks), &bytes_);
     return Take(Send(header, bytes_));
   }

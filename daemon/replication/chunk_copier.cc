@@ -107,6 +107,7 @@ void ChunkCopier::Fetched(uint64_t id, size_t slice, size_t source,
   }
   Job& job = found->second;
   if (records.ok() && job.failed.ok()) {
+    job.gave.insert(job.copy.sources[source]);
     local_->Publish(job.slices[slice].range, job.copy.placed, *std::move(records),
                     [this, alive = std::weak_ptr<int>(alive_), id, slice](absl::Status status) {
                       if (!alive.expired()) Stored(id, slice, status);
@@ -182,7 +183,10 @@ void ChunkCopier::Sealed(uint64_t id, absl::Status status) {
   if (found == jobs_.end()) return;
   Job& job = found->second;
   const bool mismatch = absl::IsDataLoss(status);
-  if (mismatch) ++counts_.mismatches;
+  if (mismatch) {
+    ++counts_.mismatches;
+    for (const NodeId& node : job.gave) peers_->Doubt(node, job.copy.chunk.id);
+  }
   if (!mismatch && !IsOtherChunk(status)) return End(id, status);
   if (mismatch && !job.in_doubt.ok()) status = job.in_doubt;
   job.source = (job.source + 1) % job.copy.sources.size();
@@ -213,6 +217,7 @@ void ChunkCopier::Restart(uint64_t id) {
   Job& job = found->second;
   job.sealing = false;
   job.copy.tokens_here = 0;
+  job.gave.clear();
   Cut(job);
   queue_.push_front(id);
   Pump();

@@ -9,7 +9,8 @@
 //                                        with nothing copied in between: that failure, but of one
 //                                        that may yet have it rather than of one that has it damaged
 //     a range fails here             --> that failure; other bytes are here: they are dropped
-//     the seal says DATA_LOSS        --> dropped, all of it from the next source; no other: DATA_LOSS
+//     the seal says DATA_LOSS        --> dropped, all of it from the next source; no other: DATA_LOSS.
+//                                        Those it came from are told that their bytes are doubted
 // What is dropped is open, unless the copy is for a slot that this node joins: there it may be sealed
 // as well, for nobody has been answered from it.
 //
@@ -21,6 +22,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "absl/container/btree_map.h"
@@ -81,6 +83,7 @@ class ChunkCopier {
     std::vector<Slice> slices;  // all of it
     std::deque<size_t> to_do;   // indices of slices
     size_t source = 0;          // index of copy.sources
+    std::set<NodeId> gave;      // records since the copy began anew
     uint32_t under_way = 0;
     uint32_t failures_in_row = 0;  // of ranges
     uint32_t failed_seals = 0;

@@ -51,6 +51,8 @@ class PeerChunks {
   // otherwise by its table.
   virtual void List(const NodeId& node, std::vector<SlotClaim> slots, ListDone done) = 0;
   virtual void Fetch(const NodeId& node, const ChunkRange& range, FetchDone done) = 0;
+  // What `node` gave of a chunk is not what it was sealed with. Nobody waits for what it says to that.
+  virtual void Doubt(const NodeId& node, const ChunkId& chunk) = 0;
 };
 
 // This node's store, whatever lane a chunk belongs to. Writes are refused with WRONG_EPOCH unless

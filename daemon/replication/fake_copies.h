@@ -76,6 +76,7 @@ class FakeCluster final : public PeerChunks, public LocalChunks {
   double failures = 0;               // share of calls that fail
   size_t most_chunks = SIZE_MAX;     // here: more are evicted
   // What a test reads.
+  std::set<std::pair<NodeId, ChunkId>> doubts;
   uint64_t lists = 0;
   uint64_t fetches = 0;
   uint64_t fetched_bytes = 0;
@@ -115,6 +116,8 @@ class FakeCluster final : public PeerChunks, public LocalChunks {
       done(CopiedRecords{content, {reinterpret_cast<const std::byte*>(content.get()), 8}});
     });
   }
+
+  void Doubt(const NodeId& node, const ChunkId& chunk) override { doubts.insert({node, chunk}); }
 
   void List(std::vector<Slot> slots, LocalChunks::ListDone done) override {
     Later([this, slots = std::move(slots), done = std::move(done)] {

@@ -70,6 +70,10 @@ void RemoteChunks::Fetch(const NodeId& node, const ChunkRange& range, FetchDone 
                           });
 }
 
+void RemoteChunks::Doubt(const NodeId& node, const ChunkId& chunk) {
+  thread_->client().Doubt(node, chunk, DeadlineNs(), [](const PeerAnswer&) {});
+}
+
 uint64_t RemoteChunks::DeadlineNs() const {
   return SteadyNanos() + static_cast<uint64_t>(absl::ToInt64Nanoseconds(patience_));
 }

@@ -20,6 +20,7 @@ class RemoteChunks final : public PeerChunks {
   // Slots are asked for all at once: they are many more than have chunks.
   void List(const NodeId& node, std::vector<SlotClaim> slots, ListDone done) override;
   void Fetch(const NodeId& node, const ChunkRange& range, FetchDone done) override;
+  void Doubt(const NodeId& node, const ChunkId& chunk) override;
 
  private:
   struct Listing;

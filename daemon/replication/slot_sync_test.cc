@@ -213,15 +213,19 @@ TEST_CASE("a source that dies gives way to another holder") {
   CHECK(rig.here() == rig.cluster->stores["node-1"]);
 }
 
-TEST_CASE("a copy that has another checksum is dropped and taken from another holder") {
+TEST_CASE("a copy that has another checksum is dropped, doubted, and taken from another holder") {
   Rig rig(3, 3);
-  const ChunkId id = rig.Put(Rig::Sealed(100));
-  const NodeId first = id.lo % 2 == 0 ? "node-0" : "node-1";
-  rig.cluster->stores["node-0"][id].content = 8;
+  std::vector<ChunkId> ids;
+  for (int i = 0; i < 8; ++i) {
+    ids.push_back(rig.Put(Rig::Sealed(100)));
+    rig.cluster->stores["node-0"][ids.back()].content = 8;
+  }
   rig.Join();
   rig.scheduler.Run(absl::Minutes(1));
   CHECK(rig.ClaimedAll());
-  CHECK(rig.here()[id] == Rig::Sealed(100));
+  for (const ChunkId& id : ids) CHECK(rig.here()[id] == Rig::Sealed(100));
+  CHECK_FALSE(rig.cluster->doubts.empty());
+  for (const auto& [node, id] : rig.cluster->doubts) CHECK(node == "node-0");
 }
 
 TEST_CASE("what is here otherwise than at the primary makes way, sealed or not") {

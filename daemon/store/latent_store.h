@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <list>
 #include <memory>
@@ -186,6 +187,10 @@ class LatentStore {
   // CheckLease and Lease until it has been published and sealed anew. INTERNAL: the device.
   absl::StatusOr<ScrubStep> Scrub(uint64_t most_bytes, absl::Time now);
 
+  // Scrub reads the chunk before those whose turn it is: somebody had other bytes of it. Whether it
+  // will: not what is not sealed here, and some hundreds at most wait.
+  bool ScrubSoon(const ChunkId& id);
+
   // Quarantines a chunk of which no records are to be had anywhere, as it was sealed elsewhere. OK if
   // it is here, sealed so. ALREADY_EXISTS: it was sealed otherwise here; RESOURCE_EXHAUSTED: as many
   // as chunks may be are quarantined.
@@ -210,7 +215,7 @@ class LatentStore {
   };
   // How far the scrub is: `sum` is of the records before (layer, token) of that chunk.
   struct ScrubPlace {
-    ChunkId id{};         // this one, or the last one that is done
+    ChunkId id{};
     uint64_t serial = 0;  // of the chunk; 0: between chunks
     uint32_t layer = 0;
     uint32_t token = 0;
@@ -261,8 +266,9 @@ class LatentStore {
   void ForOpenOfSlot(Slot slot, Do&& what);
 
   // latent_store_scrub.cc
-  // The next sealed chunk after scrub_.id; null when there is none, or when many chunks that are
-  // not sealed come first (scrub_ stands behind them then, and `end` stays false).
+  // One of scrub_soon_, or else the next sealed chunk after scrub_pass_at_; null when there is none,
+  // or when many chunks that are not sealed come first (scrub_pass_at_ stands behind them then, and
+  // `end` stays false).
   Chunk* NextToScrub(bool& end);
   absl::StatusOr<uint64_t> ScrubRun(const Chunk& chunk, uint64_t most_bytes);
   void Quarantine(Chunk& chunk);
@@ -312,6 +318,8 @@ class LatentStore {
 
   absl::btree_map<ChunkId, Quarantined> quarantined_;
   ScrubPlace scrub_;
+  ChunkId scrub_pass_at_{};  // the last chunk whose turn it was in this pass
+  std::deque<ChunkId> scrub_soon_;
   std::vector<std::byte> scrub_buffer_;  // where the records are a device's
 
   // Scratch of Publish and Fetch, kept so that they allocate nothing in the steady state.

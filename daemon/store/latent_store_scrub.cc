@@ -13,6 +13,7 @@ namespace {
 
 // Open chunks are skipped; a turn of the lane looks at so many of them.
 constexpr int kMaxSkipped = 1000;
+constexpr size_t kMaxSoon = 256;
 
 }  // namespace
 
@@ -20,7 +21,7 @@ absl::StatusOr<ScrubStep> LatentStore::Scrub(uint64_t most_bytes, absl::Time now
   ScrubStep step;
   while (step.bytes < most_bytes) {
     Chunk* chunk = Find(scrub_.id);
-    // Gone meanwhile, or another one by now: its successor's turn.
+    // Done, gone meanwhile, or another one by now.
     if (scrub_.serial == 0 || chunk == nullptr || chunk->serial != scrub_.serial) {
       chunk = NextToScrub(step.end_of_pass);
       if (chunk == nullptr) return step;
@@ -39,15 +40,33 @@ absl::StatusOr<ScrubStep> LatentStore::Scrub(uint64_t most_bytes, absl::Time now
   return step;
 }
 
+bool LatentStore::ScrubSoon(const ChunkId& id) {
+  const Chunk* chunk = Find(id);
+  if (chunk == nullptr || !chunk->sealed) return false;
+  if (std::find(scrub_soon_.begin(), scrub_soon_.end(), id) != scrub_soon_.end()) return true;
+  if (scrub_soon_.size() >= kMaxSoon) return false;
+  scrub_soon_.push_back(id);
+  return true;
+}
+
 Chunk* LatentStore::NextToScrub(bool& end) {
-  auto it = ordered_.upper_bound(scrub_.id);
+  while (!scrub_soon_.empty()) {
+    Chunk* chunk = Find(scrub_soon_.front());
+    scrub_soon_.pop_front();
+    if (chunk == nullptr || !chunk->sealed) continue;
+    scrub_ = {.id = chunk->id, .serial = chunk->serial};
+    return chunk;
+  }
+  auto it = ordered_.upper_bound(scrub_pass_at_);
   for (int skipped = 0; it != ordered_.end() && skipped < kMaxSkipped; ++it, ++skipped) {
     Chunk* chunk = Find(*it);
-    scrub_ = {.id = *it, .serial = chunk->sealed ? chunk->serial : 0};
-    if (chunk->sealed) return chunk;
+    scrub_pass_at_ = *it;
+    if (!chunk->sealed) continue;
+    scrub_ = {.id = *it, .serial = chunk->serial};
+    return chunk;
   }
   end = it == ordered_.end();
-  if (end) scrub_ = {};
+  if (end) scrub_pass_at_ = {};
   return nullptr;
 }
 

@@ -93,6 +93,28 @@ TEST_CASE("a chunk with another bit than it was sealed with is found and never r
   CHECK(world.store->ListSlot(TinyId(2).slot(), kNoChunk, 10, false, world.now).chunks.empty());
 }
 
+TEST_CASE("a chunk that is doubted is read before those whose turn it is, which come after it") {
+  TinyWorld world(16);
+  for (uint64_t n = 1; n <= 3; ++n) REQUIRE(world.Fill(n, 100).ok());
+  const uint64_t chunk_bytes = 100 * world.layout().layers * world.layout().record_bytes();
+  REQUIRE(world.store->Scrub(1, world.now).ok());  // is at the first
+  Corrupt(world, FirstPage(world, 3), 1, 63);
+  CHECK(world.store->ScrubSoon(TinyId(3)));
+  CHECK(world.store->ScrubSoon(TinyId(3)));
+  const auto step = world.store->Scrub(2 * chunk_bytes, world.now);
+  REQUIRE(step.ok());
+  REQUIRE(step->corrupt.has_value());
+  CHECK(step->corrupt->id == TinyId(3));
+  CHECK_FALSE(step->end_of_pass);
+  CHECK(Pass(world, 200).empty());
+  CHECK(world.store->counts().scrubbed_bytes == 3 * chunk_bytes);  // each once
+
+  CHECK_FALSE(world.store->ScrubSoon(TinyId(3)));
+  CHECK_FALSE(world.store->ScrubSoon(TinyId(9)));
+  REQUIRE(world.PublishAll(4, 70).ok());
+  CHECK_FALSE(world.store->ScrubSoon(TinyId(4)));
+}
+
 TEST_CASE("a quarantined chunk answers again once it has been sealed anew, as it was") {
   TinyWorld world(16);
   REQUIRE(world.Fill(1, 100).ok());

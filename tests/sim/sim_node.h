@@ -74,6 +74,7 @@ class SimNode : public PeerChunks, public LocalChunks {
 
   void List(const NodeId& node, std::vector<SlotClaim> slots, PeerChunks::ListDone done) override;
   void Fetch(const NodeId& node, const ChunkRange& range, FetchDone done) override;
+  void Doubt(const NodeId&, const ChunkId&) override {}  // no memory is damaged here
   void List(std::vector<Slot> slots, LocalChunks::ListDone done) override;
   void Publish(const ChunkRange& range, Epoch placed, CopiedRecords records, Done done) override;
   void Seal(const ChunkId& chunk, uint32_t tokens, uint64_t checksum, Epoch placed,
