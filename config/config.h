@@ -180,6 +180,16 @@ struct ScrubConfig {
   friend bool operator==(const ScrubConfig&, const ScrubConfig&) = default;
 };
 
+struct CalibrationConfig {
+  bool at_start = true;
+  uint64_t period_ms = 3'600'000;             // 0: only at start and when asked to
+  double share = 0.1;                         // of an idle lane's time while it is timed
+  uint64_t longest_batch_us = 20'000;         // of those that time a lane
+  uint64_t link_rate_bytes_per_s = 4 * kMiB;  // 0: links are not timed
+
+  friend bool operator==(const CalibrationConfig&, const CalibrationConfig&) = default;
+};
+
 struct StoreConfig {
   double high_watermark = 0.95;        // of a lane's pages: above it, eviction starts...
   double low_watermark = 0.90;         // ...and goes on down to here
@@ -227,6 +237,7 @@ struct Config {
   Acks acks = Acks::kAll;
   MigrationConfig migration;
   ScrubConfig scrub;
+  CalibrationConfig calibration;
   StoreConfig store;
   SessionConfig session;
   DrainConfig drain;

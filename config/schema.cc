@@ -322,12 +322,35 @@ Schema<ScrubConfig> ScrubSchema() {
   using C = ScrubConfig;
   return {
       ScalarKey("rate", &C::rate_bytes_per_s, SizeCodec(0, kMaxBytes),
-                "Bytes a second that each lane reads again while it has nothing else to do, and little of "
+                "Bytes a second that each lane reads again while it has nothing else to do, and "
+                "little of "
                 "that while it has; 0: never."),
       ScalarKey("every", &C::every_ms,
                 DurationCodec(DurationUnit::kMillisecond, BareNumber::kRefused, 0, kWeekMs),
                 "How often every chunk is read again, if the rate is enough for that; 0s: as often "
                 "as it is."),
+  };
+}
+
+Schema<CalibrationConfig> CalibrationSchema() {
+  using C = CalibrationConfig;
+  return {
+      ScalarKey("at_start", &C::at_start, FlagCodec(),
+                "Begin some seconds after the daemon serves; false: when the period is over."),
+      ScalarKey("period", &C::period_ms,
+                DurationCodec(DurationUnit::kMillisecond, BareNumber::kRefused, 0, kWeekMs),
+                "How often everything is timed again; 0s: never, unless latentctl calibrate says "
+                "so."),
+      ScalarKey("share", &C::share, NumberCodec(0.001, 1),
+                "Share of a lane's time, while it has nothing else to do, in which its device is "
+                "timed. latentctl calibrate takes all of such time."),
+      ScalarKey("longest_batch", &C::longest_batch_us,
+                DurationCodec(DurationUnit::kMicrosecond, BareNumber::kRefused, 100, 10'000'000),
+                "No batch that times a device takes longer, for a request that comes meanwhile may "
+                "have to wait for it; what more rows and tokens take is extrapolated."),
+      ScalarKey("link_rate", &C::link_rate_bytes_per_s, SizeCodec(0, kMaxBytes),
+                "Bytes a second, on average, with which the links to other nodes are timed; 0: "
+                "they are not."),
   };
 }
 
@@ -408,6 +431,9 @@ const Schema<Config>& ConfigSchema() {
       MapKey("scrub", &C::scrub, ScrubSchema(),
              "Reading chunks again to see whether they are what they were sealed as. One that is "
              "not is answered for no more, and fetched anew from another node that holds it."),
+      MapKey("calibration", &C::calibration, CalibrationSchema(),
+             "Timing this node's devices and its links to others, so that clients know what a "
+             "query costs: latentctl costs."),
       MapKey("store", &C::store, StoreSchema(), "The latent store of each lane."),
       MapKey("session", &C::session, SessionSchema(), "Clients' sessions."),
       MapKey("drain", &C::drain, DrainSchema(), "Stopping in good order."),

@@ -10,13 +10,6 @@
 namespace latentd {
 namespace {
 
-TlsFiles TlsOf(const Config& config) {
-  if (!config.control.tls.has_value()) return {};
-  return {.ca = config.control.tls->ca_path,
-          .cert = config.control.tls->cert_path,
-          .key = config.control.tls->key_path};
-}
-
 absl::StatusOr<std::unique_ptr<Replication>> MakeReplication(const Config& config) {
   absl::StatusOr<std::unique_ptr<Replication>> replication =
       Replication::Create({.self = config.node.id,
@@ -33,6 +26,13 @@ absl::StatusOr<std::unique_ptr<Replication>> MakeReplication(const Config& confi
 }
 
 }  // namespace
+
+TlsFiles TlsOf(const Config& config) {
+  if (!config.control.tls.has_value()) return {};
+  return {.ca = config.control.tls->ca_path,
+          .cert = config.control.tls->cert_path,
+          .key = config.control.tls->key_path};
+}
 
 absl::StatusOr<ServerParts> MakeParts(const Config& config, Generation generation,
                                       std::unique_ptr<Membership> membership) {

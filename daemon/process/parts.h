@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "client/tls_files.h"
 #include "config/config.h"
 #include "daemon/lane/lane.h"
 #include "daemon/membership/membership.h"
@@ -22,6 +23,9 @@ struct ServerParts {
   std::unique_ptr<Replication> replication;  // null: every chunk has one holder, for ever
   std::vector<std::unique_ptr<Lane>> lanes;  // made and not started
 };
+
+// What this node shows its peers, as their client.
+TlsFiles TlsOf(const Config& config);
 
 // The membership is the configuration's unless one is given. Errors name the key of the
 // configuration that cannot be.

@@ -31,6 +31,20 @@ SessionRules RulesOf(const Config& config) {
           .ttl = absl::Milliseconds(config.session.ttl_ms)};
 }
 
+CalibrationOptions CalibrationOptionsOf(const Config& config, Generation generation) {
+  return {.self = config.node.id,
+          .generation = generation,
+          .format = config.record,
+          .tls = TlsOf(config),
+          .transports = config.data.transports,
+          .at_start = config.calibration.at_start,
+          .period = absl::Milliseconds(config.calibration.period_ms),
+          .lanes = {.heads = config.model.heads,
+                    .share = config.calibration.share,
+                    .longest_batch = absl::Microseconds(config.calibration.longest_batch_us)},
+          .link_bytes_per_s = config.calibration.link_rate_bytes_per_s};
+}
+
 // The advertised host with the port that the server really has.
 std::string AdvertisedAddress(const Config& config, int port) {
   const std::string address = AdvertisedControlAddress(config);
@@ -76,6 +90,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, Gene
   if (absl::Status s = server->StartMetrics(config); !s.ok()) return s;
   server->lifecycle_->Ready();
   server->peers_->Start();
+  server->calibration_->Start();
   return server;
 }
 
@@ -101,11 +116,14 @@ Server::Server(const Config& config, Generation generation, ServerParts parts)
           std::make_unique<SessionService>(&facts_, lane_pointers_, sessions_.get(), &streams_)),
       peers_(std::make_unique<PeerWatch>(&facts_, membership_,
                                          PeerWatchOptions{.tls = config.control.tls})),
-      cluster_service_(
-          std::make_unique<ClusterService>(&facts_, membership_, &streams_, peers_.get())),
-      admin_service_(std::make_unique<AdminService>(&facts_, lane_pointers_, sessions_.get(),
-                                                    membership_, lifecycle_.get(),
-                                                    [this] { return SnapshotReplication(); })) {
+      calibration_(std::make_unique<Calibration>(CalibrationOptionsOf(config, generation),
+                                                 lane_pointers_, membership_,
+                                                 [this] { return PeersToMeasure(); })),
+      cluster_service_(std::make_unique<ClusterService>(&facts_, membership_, &streams_,
+                                                        peers_.get(), calibration_.get())),
+      admin_service_(std::make_unique<AdminService>(
+          &facts_, lane_pointers_, sessions_.get(), membership_, lifecycle_.get(),
+          calibration_.get(), [this] { return SnapshotReplication(); })) {
   for (Lane* lane : lane_pointers_) lane->SetAdmitting(false);
 }
 
@@ -158,6 +176,7 @@ absl::Status Server::StartMetrics(const Config& config) {
 absl::Status Server::Stop(absl::Time deadline) {
   stopped_ = true;
   lifecycle_->Stop();
+  calibration_->Stop();
   peers_->Stop();
   sessions_->StopOpening();
   // Operators can watch the drain; frontends that follow the table go elsewhere at once.
@@ -198,6 +217,23 @@ ReplicationSnapshot Server::SnapshotReplication() const {
   }
   if (replication_ != nullptr) snapshot.status = replication_->status();
   return snapshot;
+}
+
+// With a list of nodes that never changes, only they themselves say whether they live.
+std::vector<LinkPeer> Server::PeersToMeasure() const {
+  std::vector<LinkPeer> peers;
+  const TablePtr table = membership_->table();
+  if (table == nullptr) return peers;
+  for (const NodeInfo& node : table->nodes()) {
+    if (node.id == facts_.id) continue;
+    const auto record = peers_->Find(node.id);
+    const bool answers = record.has_value() && (record->state == PeerState::kActive ||
+                                                record->state == PeerState::kDraining);
+    if (!answers) continue;
+    peers.push_back(
+        {.id = node.id, .control_address = node.control_address, .generation = record->generation});
+  }
+  return peers;
 }
 
 NodeSnapshot Server::Snapshot() const {

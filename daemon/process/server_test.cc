@@ -12,6 +12,9 @@
 #include "daemon/testing/fake_lane.h"
 #include "daemon/testing/http_get.h"
 #include "proto/grpc/health/v1/health.grpc.pb.h"
+#include "proto/latentd/v1/admin.grpc.pb.h"
+#include "proto/latentd/v1/cluster.grpc.pb.h"
+#include "routing/costs_proto.h"
 #include "transport/wire.h"
 #include "transport/worker.h"
 
@@ -256,6 +259,38 @@ TEST_CASE("a lane that cuts requests off at the deadline is told of, and all end
   CHECK(std::string(stopped.message()) == "lane 0: 3 requests were cut off");
   CHECK(lane->stopped());
   CHECK_FALSE(lane->admitting());
+}
+
+TEST_CASE("a daemon measures its lanes when asked, tells whoever asks, and has its pages back") {
+  Config config = TestConfig();
+  config.data.lanes[0].cache_bytes = config.data.lanes[1].cache_bytes = 64 << 20;
+  config.calibration.at_start = false;
+  config.calibration.longest_batch_us = 500;
+  const auto server = Start(config);
+  const auto channel = ChannelTo(*server);
+  const v1::StatusResponse before = StatusOf(*server);
+  grpc::ClientContext context;
+  v1::CalibrateResponse measured;
+  REQUIRE(v1::Admin::NewStub(channel)->Calibrate(&context, {}, &measured).ok());
+  CHECK(measured.troubles_size() == 0);
+  CHECK(measured.costs().compute_size() == 4);  // two lanes, alone and busy
+
+  grpc::ClientContext again;
+  v1::GetCostsResponse costs;
+  REQUIRE(v1::Cluster::NewStub(channel)->GetCosts(&again, {}, &costs).ok());
+  CHECK(costs.every_node());
+  REQUIRE(costs.nodes_size() == 1);
+  CHECK(costs.nodes(0).generation() == before.generation());
+  const NodeCostsReading reading = FromProto(costs.nodes(0), absl::Now(), Generation{});
+  CHECK(reading.quarantined.empty());
+  const TimedTable& table = reading.costs.compute.Compute(config.record, ComputeRegime::kLatency);
+  CHECK(table.state == ConstantState::kMeasured);
+  CHECK(table.table.UsAt(4096, 8192) > table.table.UsAt(16, 64));
+  const v1::StatusResponse after = StatusOf(*server);
+  for (int i = 0; i < 2; ++i) {
+    CHECK(after.lanes(i).pages_free() == before.lanes(i).pages_free());
+    CHECK(after.lanes(i).chunks_open() + after.lanes(i).chunks_sealed() == 0);
+  }
 }
 
 }  // namespace

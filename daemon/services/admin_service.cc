@@ -8,6 +8,7 @@
 #include "daemon/lane/lane.h"
 #include "daemon/process/log.h"
 #include "daemon/services/chunk_listing.h"
+#include "daemon/services/cost_listing.h"
 #include "daemon/services/grpc_status.h"
 #include "routing/chunk_id.h"
 #include "routing/layout_proto.h"
@@ -99,12 +100,14 @@ void FillReplication(const ReplicationSnapshot& from, v1::ReplicationStatus& to)
 
 AdminService::AdminService(const NodeFacts* facts, std::vector<Lane*> lanes,
                            SessionRegistry* sessions, const Membership* membership,
-                           Lifecycle* lifecycle, std::function<ReplicationSnapshot()> replication)
+                           Lifecycle* lifecycle, Calibration* calibration,
+                           std::function<ReplicationSnapshot()> replication)
     : facts_(facts),
       lanes_(std::move(lanes)),
       sessions_(sessions),
       membership_(membership),
       lifecycle_(lifecycle),
+      calibration_(calibration),
       replication_(std::move(replication)),
       blocking_(kMaxBlocking) {}
 
@@ -191,6 +194,40 @@ grpc::ServerUnaryReactor* AdminService::Resume(grpc::CallbackServerContext* cont
     LogInfo("resume asked for", {{"peer", peer}});
     return ToGrpc(lifecycle_->Resume());
   });
+}
+
+grpc::ServerUnaryReactor* AdminService::Calibrate(grpc::CallbackServerContext* context,
+                                                  const v1::CalibrateRequest* request,
+                                                  v1::CalibrateResponse* response) {
+  return blocking_.Run(context, [this, peer = context->peer(), request, response] {
+    LogInfo("calibration asked for", {{"peer", peer}});
+    const bool both = !request->compute() && !request->links();
+    const absl::Time began = absl::Now();
+    const absl::Status measured =
+        calibration_->Now(both || request->compute(), both || request->links());
+    if (!measured.ok()) return ToGrpc(measured);
+    *response->mutable_costs() = calibration_->costs();
+    for (std::string& trouble : calibration_->status().troubles) {
+      response->add_troubles(std::move(trouble));
+    }
+    response->set_took_ms(static_cast<uint64_t>(absl::ToInt64Milliseconds(absl::Now() - began)));
+    return grpc::Status::OK;
+  });
+}
+
+grpc::ServerUnaryReactor* AdminService::Costs(grpc::CallbackServerContext* context,
+                                              const v1::CostsRequest*,
+                                              v1::CostsResponse* response) {
+  v1::GetCostsResponse costs = ListCosts(calibration_->costs(), *membership_, {});
+  for (std::string& line : QuarantinedCosts(costs, membership_->table().get(), absl::Now())) {
+    response->add_quarantined(std::move(line));
+  }
+  response->mutable_nodes()->Swap(costs.mutable_nodes());
+  response->set_every_node(costs.every_node());
+  CalibrationStatus status = calibration_->status();
+  response->set_calibrating(status.under_way);
+  for (std::string& trouble : status.troubles) response->add_troubles(std::move(trouble));
+  return Answer(context, grpc::Status::OK);
 }
 
 }  // namespace latentd

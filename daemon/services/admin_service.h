@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/calibration/calibration.h"
 #include "daemon/membership/membership.h"
 #include "daemon/replication/replication_status.h"
 #include "daemon/services/call_threads.h"
@@ -28,7 +29,7 @@ class Lane;
 class AdminService : public v1::Admin::CallbackService {
  public:
   AdminService(const NodeFacts* facts, std::vector<Lane*> lanes, SessionRegistry* sessions,
-               const Membership* membership, Lifecycle* lifecycle,
+               const Membership* membership, Lifecycle* lifecycle, Calibration* calibration,
                std::function<ReplicationSnapshot()> replication = nullptr);
 
   // Metrics may start after the server does. Empty: off.
@@ -46,6 +47,12 @@ class AdminService : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* Resume(grpc::CallbackServerContext* context,
                                    const v1::ResumeRequest* request,
                                    v1::ResumeResponse* response) override;
+  grpc::ServerUnaryReactor* Calibrate(grpc::CallbackServerContext* context,
+                                      const v1::CalibrateRequest* request,
+                                      v1::CalibrateResponse* response) override;
+  grpc::ServerUnaryReactor* Costs(grpc::CallbackServerContext* context,
+                                  const v1::CostsRequest* request,
+                                  v1::CostsResponse* response) override;
 
  private:
   grpc::Status DescribeNode(v1::StatusResponse* response);
@@ -56,6 +63,7 @@ class AdminService : public v1::Admin::CallbackService {
   SessionRegistry* const sessions_;
   const Membership* const membership_;
   Lifecycle* const lifecycle_;
+  Calibration* const calibration_;
   const std::function<ReplicationSnapshot()> replication_;  // may be empty
 
   TableFingerprints fingerprints_;

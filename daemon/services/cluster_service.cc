@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "daemon/lane/steady_time.h"
+#include "daemon/services/cost_listing.h"
 #include "routing/table_proto.h"
 
 namespace latentd {
@@ -65,6 +66,16 @@ grpc::ServerUnaryReactor* ClusterService::ListNodes(grpc::CallbackServerContext*
     node.set_version(member.version);
     if (const auto peer = peers_->Find(member.node.id)) Fill(*peer, SteadyNow(), node);
   }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* ClusterService::GetCosts(grpc::CallbackServerContext* context,
+                                                   const v1::GetCostsRequest* request,
+                                                   v1::GetCostsResponse* response) {
+  *response = ListCosts(calibration_->costs(), *membership_,
+                        {request->node_ids().begin(), request->node_ids().end()});
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;

@@ -7,6 +7,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "daemon/calibration/calibration.h"
 #include "daemon/membership/membership.h"
 #include "daemon/services/node_facts.h"
 #include "daemon/services/peer_watch.h"
@@ -18,8 +19,12 @@ namespace latentd {
 class ClusterService : public v1::Cluster::CallbackService {
  public:
   ClusterService(const NodeFacts* facts, const Membership* membership, TableStreams* streams,
-                 const PeerWatch* peers)
-      : facts_(facts), membership_(membership), streams_(streams), peers_(peers) {}
+                 const PeerWatch* peers, const Calibration* calibration)
+      : facts_(facts),
+        membership_(membership),
+        streams_(streams),
+        peers_(peers),
+        calibration_(calibration) {}
 
   grpc::ServerUnaryReactor* GetTable(grpc::CallbackServerContext* context,
                                      const v1::GetTableRequest* request,
@@ -29,12 +34,16 @@ class ClusterService : public v1::Cluster::CallbackService {
   grpc::ServerUnaryReactor* ListNodes(grpc::CallbackServerContext* context,
                                       const v1::ListNodesRequest* request,
                                       v1::ListNodesResponse* response) override;
+  grpc::ServerUnaryReactor* GetCosts(grpc::CallbackServerContext* context,
+                                     const v1::GetCostsRequest* request,
+                                     v1::GetCostsResponse* response) override;
 
  private:
   const NodeFacts* const facts_;
   const Membership* const membership_;
   TableStreams* const streams_;
   const PeerWatch* const peers_;
+  const Calibration* const calibration_;
 };
 
 }  // namespace latentd

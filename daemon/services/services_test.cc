@@ -46,8 +46,21 @@ class TestMembership : public StaticMembership {
   std::optional<AuthorityStatus> authority() const override { return stands; }
   TablePtr table() const override { return says == nullptr ? StaticMembership::table() : says; }
 
+  std::vector<v1::NodeCosts> costs() const override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return costs_;
+  }
+  void SetCosts(std::vector<v1::NodeCosts> costs) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    costs_ = std::move(costs);
+  }
+
   std::optional<AuthorityStatus> stands;
   TablePtr says;  // null: what the list says
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<v1::NodeCosts> costs_;
 };
 
 // One daemon's control plane without the rest of the daemon.
@@ -105,10 +118,16 @@ struct World {
       {&lane0, &lane1}, &membership, [this](bool serving) { server->SetServing(serving); }};
   SessionService session_service{&facts, {&lane0, &lane1}, &registry, &streams};
   PeerWatch peers{&facts, &membership, {}};
-  ClusterService cluster_service{&facts, &membership, &streams, &peers};
+  Calibration calibration{{.self = "node-a", .generation = Generation{55}, .at_start = false},
+                          {&lane0, &lane1},
+                          &membership,
+                          [] { return std::vector<LinkPeer>(); }};
+  ClusterService cluster_service{&facts, &membership, &streams, &peers, &calibration};
   ReplicationSnapshot replication{.standing = {.primary = 3, .held = 5, .joining = 2}};
-  AdminService admin_service{&facts,      {&lane0, &lane1}, &registry,
-                             &membership, &lifecycle,       [this] { return replication; }};
+  AdminService admin_service{
+      &facts, {&lane0, &lane1}, &registry, &membership, &lifecycle, &calibration, [this] {
+        return replication;
+      }};
 
   std::unique_ptr<ControlServer> server;
   std::shared_ptr<grpc::Channel> channel;
@@ -617,6 +636,49 @@ TEST_CASE("reflection streams that are held keep nobody from being answered") {
     streams[i]->Finish(&ended, nullptr);
     queue.Next(&tag, &ok);
   }
+}
+
+TEST_CASE("what nodes have measured is told to whoever asks, and what is absurd is named") {
+  World world(true);
+  v1::NodeCosts other;
+  other.set_node_id("node-b");
+  other.add_links()->set_peer("node-a");
+  other.mutable_links(0)->set_probe_us(-3);
+  world.membership.SetCosts({other});
+
+  grpc::ClientContext all;
+  v1::GetCostsResponse costs;
+  REQUIRE(world.cluster->GetCosts(&all, {}, &costs).ok());
+  REQUIRE(costs.nodes_size() == 1);  // node-a has measured nothing
+  CHECK(costs.nodes(0).node_id() == "node-b");
+
+  grpc::ClientContext some;
+  v1::GetCostsRequest request;
+  request.add_node_ids("node-a");
+  REQUIRE(world.cluster->GetCosts(&some, request, &costs).ok());
+  CHECK(costs.nodes_size() == 0);
+
+  grpc::ClientContext admin;
+  v1::CostsResponse seen;
+  REQUIRE(world.admin->Costs(&admin, {}, &seen).ok());
+  CHECK(seen.nodes_size() == 1);
+  CHECK_FALSE(seen.calibrating());
+  REQUIRE(seen.quarantined_size() == 1);
+  CHECK(seen.quarantined(0).find("node-b to node-a: constant probe is -3") != std::string::npos);
+}
+
+TEST_CASE("a calibration that is asked for ends, and says what it could not measure") {
+  World world(true);
+  world.calibration.Start();
+  grpc::ClientContext context;
+  v1::CalibrateResponse response;
+  REQUIRE(world.admin->Calibrate(&context, {}, &response).ok());
+  CHECK(response.costs().compute_size() == 0);  // these lanes cannot
+  REQUIRE(response.troubles_size() == 2);
+  CHECK(response.troubles(0).find("lane 0: ") == 0);
+  world.calibration.Stop();
+  grpc::ClientContext late;
+  CHECK(world.admin->Calibrate(&late, {}, &response).error_code() == grpc::StatusCode::CANCELLED);
 }
 
 }  // namespace

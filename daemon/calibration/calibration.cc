@@ -1,0 +1,223 @@
+#include "daemon/calibration/calibration.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/client.h"
+#include "client/pair_probe.h"
+#include "daemon/lane/steady_time.h"
+#include "daemon/process/log.h"
+
+namespace latentd {
+namespace {
+
+// More links than that and their owner's entry at etcd would be large.
+constexpr size_t kMostLinks = 64;
+// How often it is looked whether peers have come or restarted.
+constexpr absl::Duration kLookEvery = absl::Seconds(2);
+constexpr uint64_t kBytesPerLink = uint64_t{8} << 20;
+
+absl::Duration PeriodOf(const CalibrationOptions& options) {
+  return options.period > absl::ZeroDuration() ? options.period : absl::InfiniteDuration();
+}
+
+}  // namespace
+
+Calibration::Calibration(CalibrationOptions options, std::vector<Lane*> lanes,
+                         Membership* membership, ListPeers peers)
+    : options_(std::move(options)),
+      lanes_(std::move(lanes)),
+      membership_(membership),
+      peers_(std::move(peers)),
+      ledger_(options_.self, options_.generation, options_.format, PeriodOf(options_)),
+      schedule_(options_.self, PeriodOf(options_), kMostLinks) {}
+
+Calibration::~Calibration() { Stop(); }
+
+void Calibration::Start() {
+  const absl::Time first =
+      SteadyNow() + (options_.at_start ? options_.start_after : PeriodOf(options_));
+  for (Round& round : rounds_) round.due = first;
+  threads_.emplace_back([this] { Run(kCompute); });
+  threads_.emplace_back([this] { Run(kLinks); });
+}
+
+void Calibration::Stop() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+absl::Status Calibration::Now(bool compute, bool links) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  std::array<uint64_t, kParts> ticket{};
+  if (compute) ticket[kCompute] = ++rounds_[kCompute].asked;
+  if (links) ticket[kLinks] = ++rounds_[kLinks].asked;
+  changed_.notify_all();
+  const auto done = [&] {
+    return rounds_[kCompute].done >= ticket[kCompute] && rounds_[kLinks].done >= ticket[kLinks];
+  };
+  changed_.wait(lock, [&] { return stopping_ || done(); });
+  return done() ? absl::OkStatus() : absl::CancelledError("the daemon stops");
+}
+
+CalibrationStatus Calibration::status() const {
+  CalibrationStatus status{.links = ledger_.links()};
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (const Round& round : rounds_) status.under_way |= round.under_way;
+  status.lanes_measured = lanes_measured_;
+  status.failures = failures_;
+  for (const auto& [of, why] : troubles_) status.troubles.push_back(absl::StrCat(of, ": ", why));
+  return status;
+}
+
+void Calibration::Run(Part part) {
+  while (!AwaitRound(part)) {
+    if (part == kCompute) {
+      MeasureLanes();
+    } else {
+      MeasureLinks();
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    Round& round = rounds_[part];
+    round.under_way = false;
+    // Lanes that were asked for meanwhile were hurried; links have to be timed again.
+    round.done = part == kCompute ? round.asked : round.begun;
+    round.due = SteadyNow() + (part == kCompute ? PeriodOf(options_) : kLookEvery);
+    changed_.notify_all();
+  }
+}
+
+bool Calibration::AwaitRound(Part part) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  Round& round = rounds_[part];
+  while (!stopping_ && round.asked == round.done && SteadyNow() < round.due) {
+    // A wait of a year or more overflows.
+    const absl::Duration wait = std::min(round.due - SteadyNow(), absl::Hours(1));
+    changed_.wait_for(lock, absl::ToChronoMicroseconds(wait));
+  }
+  round.begun = round.asked;
+  round.under_way = part == kCompute || round.begun != round.done;
+  return stopping_;
+}
+
+bool Calibration::Rest(Part part, absl::Duration time) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const Round& round = rounds_[part];
+  changed_.wait_for(lock, absl::ToChronoMicroseconds(time),
+                    [&] { return stopping_ || round.asked != round.done; });
+  return stopping_;
+}
+
+bool Calibration::stopping() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return stopping_;
+}
+
+void Calibration::Trouble(const std::string& of, const absl::Status& status) {
+  bool is_new = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (status.ok()) {
+      troubles_.erase(of);
+      return;
+    }
+    ++failures_;
+    std::string why(status.message());
+    std::string& known = troubles_[of];
+    is_new = known != why;
+    known = std::move(why);
+  }
+  if (!is_new) return;
+  LogWarn("not measured", {{"what", of}, {"reason", std::string(status.message())}});
+}
+
+void Calibration::Publish() { membership_->PublishCosts(ledger_.message()); }
+
+void Calibration::MeasureLanes() {
+  bool all = true;
+  for (Lane* lane : lanes_) {
+    const uint32_t index = lane->options().index;
+    const absl::Time began = SteadyNow();
+    const auto tables = SurveyLane(*lane, options_.lanes,
+                                   [this](absl::Duration time) { return Rest(kCompute, time); });
+    if (stopping()) return;
+    Trouble(absl::StrCat("lane ", index), tables.status());
+    all &= tables.ok();
+    if (!tables.ok()) continue;
+    ledger_.SetLane(index, *tables, absl::Now());
+    Publish();
+    LogInfo("lane measured",
+            {{"lane", index},
+             {"points", tables->points},
+             {"us_512_rows_2048_tokens", static_cast<int64_t>(tables->latency.UsAt(512, 2048))},
+             {"took_ms", absl::ToInt64Milliseconds(SteadyNow() - began)}});
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (all) lanes_measured_ = absl::Now();
+}
+
+void Calibration::MeasureLinks() {
+  if (options_.link_bytes_per_s == 0) return;
+  for (const NodeId& gone : schedule_.SetPeers(peers_(), SteadyNow())) {
+    ledger_.DropLink(gone);
+    Trouble(absl::StrCat("link to ", gone), absl::OkStatus());
+    Publish();
+  }
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (rounds_[kLinks].begun != rounds_[kLinks].done) schedule_.MakeAllDue(SteadyNow());
+  }
+  // What is due now; what fails meanwhile is tried in a later round.
+  const absl::Time now = SteadyNow();
+  while (const auto peer = schedule_.Due(now)) {
+    const absl::Status measured = MeasureLink(*peer);
+    if (stopping()) return;
+    Trouble(absl::StrCat("link to ", peer->id), measured);
+    if (measured.ok()) {
+      schedule_.Timed(peer->id, SteadyNow());
+      Publish();
+    } else {
+      schedule_.Failed(peer->id, SteadyNow());
+    }
+    const double seconds =
+        static_cast<double>(kBytesPerLink) / static_cast<double>(options_.link_bytes_per_s);
+    if (Rest(kLinks, absl::Seconds(seconds))) return;
+  }
+}
+
+absl::Status Calibration::MeasureLink(const LinkPeer& peer) {
+  ClientOptions options{.endpoints = {peer.control_address},
+                        .client_name = absl::StrCat("node ", options_.self, ", measuring"),
+                        .tls = options_.tls,
+                        .transports = options_.transports,
+                        .connect_timeout = absl::Seconds(1)};
+  const auto client = Client::Connect(std::move(options));
+  if (!client.ok()) return client.status();
+  const auto timings = TimeLink(**client, {.node = peer.id},
+                                {.sizes = {0, 4096, 16384, 65536, 262144},
+                                 .most_bytes = kBytesPerLink,
+                                 .timeout = absl::Seconds(2),
+                                 .interrupted = [this] { return stopping(); }});
+  if (!timings.ok()) return timings.status();
+  const auto pair = FitPair(peer.id, *timings);
+  if (!pair.ok()) return pair.status();
+  ledger_.SetLink({.peer = peer.id,
+                   .peer_generation = peer.generation,
+                   .measured = absl::Now(),
+                   .constants = *pair});
+  LogInfo("link measured", {{"peer", peer.id},
+                            {"probe_us", pair->probe_us.value},
+                            {"out_bytes_per_us", pair->out_bytes_per_us.value},
+                            {"in_bytes_per_us", pair->in_bytes_per_us.value}});
+  return absl::OkStatus();
+}
+
+}  // namespace latentd
