@@ -36,7 +36,7 @@ PACKAGES=(
   libyaml-cpp-dev catch2 libbenchmark-dev prometheus-cpp-dev libspdlog-dev libhwy-dev
   libsystemd-dev nlohmann-json3-dev libxxhash-dev libcli11-dev libssl-dev
   # What the tests run
-  iproute2 openssl systemd curl procps util-linux etcd-server
+  iproute2 openssl systemd curl procps util-linux etcd-server libfaketime
 )
 
 [[ -r /etc/os-release ]] || die "no /etc/os-release: this script is for Debian 12 (bookworm)"

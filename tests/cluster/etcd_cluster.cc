@@ -41,9 +41,11 @@ EtcdCluster::EtcdCluster(EtcdClusterOptions options)
   for (int i = 0; i < options_.nodes; ++i) {
     const std::string stem = absl::StrCat(folder_, "/", NodeName(i));
     WriteFile(stem + ".yaml", ConfigOf(i));
-    nodes_.push_back(
-        std::make_unique<Node>(NodeName(i), absl::StrCat(network_.Address(i), ":", kControlPort),
-                               stem + ".yaml", stem, TlsFiles{}, network_.CommandOn(i)));
+    std::vector<std::string> command = network_.CommandOn(i);
+    command.insert(command.end(), options_.command.begin(), options_.command.end());
+    nodes_.push_back(std::make_unique<Node>(NodeName(i),
+                                            absl::StrCat(network_.Address(i), ":", kControlPort),
+                                            stem + ".yaml", stem, TlsFiles{}, std::move(command)));
   }
   for (auto& node : nodes_) node->Start();
   for (auto& node : nodes_) node->WaitUntilReady(absl::Seconds(30));

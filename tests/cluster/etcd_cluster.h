@@ -24,7 +24,8 @@ struct EtcdClusterOptions {
   uint32_t replicas = 2;
   std::string cache = "64MiB";
   absl::Duration lease = absl::Seconds(2);
-  std::string more;  // further lines of each daemon's configuration
+  std::string more;                  // further lines of each daemon's configuration
+  std::vector<std::string> command;  // what goes before each daemon's
 };
 
 class EtcdCluster {
