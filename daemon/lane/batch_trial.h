@@ -19,7 +19,7 @@ struct BatchTrial {
 };
 
 struct BatchTimes {
-  std::vector<double> us;    // from handing a batch to the device to its end
+  std::vector<double> us;    // from looking at a batch's rows to its end
   bool interrupted = false;  // something to do for others came before all had been timed
 };
 

@@ -31,7 +31,6 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "daemon/engine/admission.h"
 #include "daemon/engine/engine.h"
 #include "daemon/lane/idle_waiter.h"
@@ -122,8 +121,8 @@ class LaneImpl : public Lane {
     absl::Time began;
     uint32_t depth = 1;  // batches in flight
     bool reserved = false;
-    bool ready = false;                       // its records are written
-    absl::flat_hash_set<uint64_t> in_flight;  // jobs
+    bool ready = false;                                   // its records are written
+    absl::flat_hash_map<uint64_t, absl::Time> in_flight;  // job -> when it began
     uint32_t launched = 0;
     uint32_t finished = 0;
     BatchTimes times;

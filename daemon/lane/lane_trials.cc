@@ -6,6 +6,7 @@
 
 #include "daemon/lane/lane_impl.h"
 #include "daemon/lane/steady_time.h"
+#include "kernels/records.h"
 
 namespace latentd {
 namespace {
@@ -101,11 +102,17 @@ bool LaneImpl::LaunchTrial(Trial& trial) {
       trial.in_flight.size() == trial.depth || engine_->rows_queued() > 0) {
     return false;
   }
+  const absl::Time began = SteadyNow();
+  const Problem problem = trial_scratch_->ProblemOf(trial.what, trial.launched % trial.depth);
+  // As of rows that come: it takes a good part of what a few tokens take.
+  if (FirstNonFiniteRow(problem.rows, uint64_t{problem.tokens} * problem.heads,
+                        options_.layout.geometry().row_width())) {
+    trial.status = absl::InternalError("a trial's rows are not finite");
+    return false;
+  }
   const uint64_t job = kFirstTrialJob + next_trial_job_++;
-  engine_->Add({.job = job,
-                .session = kNoSession,
-                .problem = trial_scratch_->ProblemOf(trial.what, trial.launched % trial.depth)});
-  trial.in_flight.insert(job);
+  engine_->Add({.job = job, .session = kNoSession, .problem = problem});
+  trial.in_flight.emplace(job, began);
   ++trial.launched;
   ++trial_batches_;
   return true;
@@ -113,8 +120,8 @@ bool LaneImpl::LaunchTrial(Trial& trial) {
 
 void LaneImpl::InterruptTrial(Trial& trial) {
   trial.times.interrupted = true;
-  absl::erase_if(trial.in_flight, [this](uint64_t job) {
-    const bool was_queued = engine_->Cancel(job);
+  absl::erase_if(trial.in_flight, [this](const auto& batch) {
+    const bool was_queued = engine_->Cancel(batch.first);
     trial_batches_ -= was_queued ? 1 : 0;
     return was_queued;
   });
@@ -123,13 +130,14 @@ void LaneImpl::InterruptTrial(Trial& trial) {
 bool LaneImpl::OnTrialBatch(const EngineDone& done, absl::Time now) {
   if (done.job < kFirstTrialJob) return false;
   Trial& trial = *trial_;  // it does not end before its batches do
+  const absl::Time began = trial.in_flight.at(done.job);
   trial.in_flight.erase(done.job);
   if (trial.times.interrupted) {
     if (absl::IsInternal(done.status)) trial.status = Judge(done.status);
   } else if (!done.status.ok()) {
     trial.status = Judge(done.status);
   } else if (++trial.finished > trial.what.warmups) {
-    trial.times.us.push_back(absl::ToDoubleMicroseconds(now - done.started));
+    trial.times.us.push_back(absl::ToDoubleMicroseconds(now - began));
   }
   return true;
 }

@@ -10,6 +10,7 @@
 #include <set>
 #include <sstream>
 
+#include "absl/time/clock.h"
 #include "daemon/lane/steady_time.h"
 #include "daemon/metrics/lane_metrics.h"
 #include "daemon/testing/fake_lane.h"
@@ -36,6 +37,7 @@ NodeSnapshot TestSnapshot() {
                                    .serves_for = absl::Milliseconds(1500),
                                    .coordinates = true,
                                    .troubles = {"etcd: gone"}},
+      .calibration = {.lanes_measured = absl::Now() - absl::Seconds(100), .links = 2},
       .sessions = {.live = 3, .opened = 10, .refused = 1, .closed = 4, .expired = 2, .lost = 1}};
 }
 
@@ -157,6 +159,8 @@ TEST_CASE("the node's state, epoch and sessions are told") {
   CHECK(world.Value("latentd_build_info", {"version", "1.2.3"}) == 1);
   CHECK(world.Value("latentd_sessions_ended_total", {"reason", "expired"}) == 2);
   CHECK(world.Samples("latentd_routing_epoch")[0].gauge.value == 4);
+  CHECK(world.Samples("latentd_calibration_age_seconds")[0].gauge.value >= 100);
+  CHECK(world.Samples("latentd_calibration_links")[0].gauge.value == 2);
 }
 
 TEST_CASE("the process is described with plausible numbers") {

@@ -183,6 +183,11 @@ void AppendLaneMetrics(const std::vector<const Lane*>& lanes, absl::Time now, Me
   for (const Lane* lane : lanes) {
     AddSample(capacity, LabelsOf(*lane), static_cast<double>(lane->options().cache_bytes));
   }
+  auto& measured = AddFamily(to, "latentd_calibration_seconds_total",
+                             "Time in which the lane timed its own device.", MetricType::Counter);
+  for (const Lane* lane : lanes) {
+    AddSample(measured, LabelsOf(*lane), static_cast<double>(lane->stats().trial_ns.Get()) * 1e-9);
+  }
   auto& batch_age =
       AddFamily(to, "latentd_attend_oldest_batch_age_seconds",
                 "How long the oldest running batch has run; 0 when none runs.", MetricType::Gauge);

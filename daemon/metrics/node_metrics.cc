@@ -1,7 +1,9 @@
 #include "daemon/metrics/node_metrics.h"
 
 #include <algorithm>
+#include <limits>
 
+#include "absl/time/clock.h"
 #include "daemon/metrics/replication_metrics.h"
 
 namespace latentd {
@@ -45,6 +47,19 @@ void AppendAuthority(const AuthorityStatus& authority, MetricFamilies& to) {
             MetricType::Gauge, static_cast<double>(authority.troubles.size()));
 }
 
+void AppendCalibration(const CalibrationStatus& calibration, MetricFamilies& to) {
+  const bool ever = calibration.lanes_measured != absl::InfinitePast();
+  AddSingle(to, "latentd_calibration_age_seconds",
+            "Time since all lanes had been timed last; infinite: never.", MetricType::Gauge,
+            ever ? absl::ToDoubleSeconds(absl::Now() - calibration.lanes_measured)
+                 : std::numeric_limits<double>::infinity());
+  AddSingle(to, "latentd_calibration_links", "Links to other nodes whose costs are known.",
+            MetricType::Gauge, static_cast<double>(calibration.links));
+  AddSingle(to, "latentd_calibration_failures_total",
+            "Lanes and links that were to be timed and could not be.", MetricType::Counter,
+            static_cast<double>(calibration.failures));
+}
+
 }  // namespace
 
 void AppendNodeMetrics(const NodeSnapshot& node, MetricFamilies& to) {
@@ -67,6 +82,7 @@ void AppendNodeMetrics(const NodeSnapshot& node, MetricFamilies& to) {
   AddSingle(to, "latentd_table_watches", "Clients that follow the routing table.",
             MetricType::Gauge, static_cast<double>(node.table_watches));
   AppendPeers(node, to);
+  AppendCalibration(node.calibration, to);
   AddSingle(to, "latentd_sessions", "Sessions that are open.", MetricType::Gauge,
             static_cast<double>(node.sessions.live));
   AddSingle(to, "latentd_sessions_opened_total", "Sessions opened.", MetricType::Counter,

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/calibration/calibration_status.h"
 #include "daemon/membership/authority_status.h"
 #include "daemon/metrics/families.h"
 #include "daemon/replication/replication_status.h"
@@ -36,6 +37,7 @@ struct NodeSnapshot {
   std::vector<std::string> peer_states;  // all there are
   std::vector<PeerSample> peers;
   std::optional<AuthorityStatus> authority;
+  CalibrationStatus calibration;
   SessionCounts sessions;
   ReplicationSnapshot replication;
 };

@@ -31,7 +31,7 @@ SessionRules RulesOf(const Config& config) {
           .ttl = absl::Milliseconds(config.session.ttl_ms)};
 }
 
-CalibrationOptions CalibrationOptionsOf(const Config& config, Generation generation) {
+CalibratorOptions CalibratorOptionsOf(const Config& config, Generation generation) {
   return {.self = config.node.id,
           .generation = generation,
           .format = config.record,
@@ -116,9 +116,9 @@ Server::Server(const Config& config, Generation generation, ServerParts parts)
           std::make_unique<SessionService>(&facts_, lane_pointers_, sessions_.get(), &streams_)),
       peers_(std::make_unique<PeerWatch>(&facts_, membership_,
                                          PeerWatchOptions{.tls = config.control.tls})),
-      calibration_(std::make_unique<Calibration>(CalibrationOptionsOf(config, generation),
-                                                 lane_pointers_, membership_,
-                                                 [this] { return PeersToMeasure(); })),
+      calibration_(std::make_unique<Calibrator>(CalibratorOptionsOf(config, generation),
+                                                lane_pointers_, membership_,
+                                                [this] { return PeersToMeasure(); })),
       cluster_service_(std::make_unique<ClusterService>(&facts_, membership_, &streams_,
                                                         peers_.get(), calibration_.get())),
       admin_service_(std::make_unique<AdminService>(
@@ -249,6 +249,7 @@ NodeSnapshot Server::Snapshot() const {
                     .peer_states = {},
                     .peers = {},
                     .authority = membership_->authority(),
+                    .calibration = calibration_->status(),
                     .sessions = sessions_->counts(),
                     .replication = SnapshotReplication()};
   for (const LifecycleState state : {LifecycleState::kStarting, LifecycleState::kActive,

@@ -13,7 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "config/config.h"
-#include "daemon/calibration/calibration.h"
+#include "daemon/calibration/calibrator.h"
 #include "daemon/lane/lane.h"
 #include "daemon/membership/membership.h"
 #include "daemon/metrics/metrics_server.h"
@@ -82,7 +82,7 @@ class Server {
   std::unique_ptr<Lifecycle> lifecycle_;
   std::unique_ptr<SessionService> session_service_;
   std::unique_ptr<PeerWatch> peers_;
-  std::unique_ptr<Calibration> calibration_;
+  std::unique_ptr<Calibrator> calibration_;
   std::unique_ptr<ClusterService> cluster_service_;
   std::unique_ptr<AdminService> admin_service_;
   std::unique_ptr<ControlServer> control_;

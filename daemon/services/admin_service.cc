@@ -100,7 +100,7 @@ void FillReplication(const ReplicationSnapshot& from, v1::ReplicationStatus& to)
 
 AdminService::AdminService(const NodeFacts* facts, std::vector<Lane*> lanes,
                            SessionRegistry* sessions, const Membership* membership,
-                           Lifecycle* lifecycle, Calibration* calibration,
+                           Lifecycle* lifecycle, Calibrator* calibration,
                            std::function<ReplicationSnapshot()> replication)
     : facts_(facts),
       lanes_(std::move(lanes)),

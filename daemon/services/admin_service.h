@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/calibration/calibration.h"
+#include "daemon/calibration/calibrator.h"
 #include "daemon/membership/membership.h"
 #include "daemon/replication/replication_status.h"
 #include "daemon/services/call_threads.h"
@@ -29,7 +29,7 @@ class Lane;
 class AdminService : public v1::Admin::CallbackService {
  public:
   AdminService(const NodeFacts* facts, std::vector<Lane*> lanes, SessionRegistry* sessions,
-               const Membership* membership, Lifecycle* lifecycle, Calibration* calibration,
+               const Membership* membership, Lifecycle* lifecycle, Calibrator* calibration,
                std::function<ReplicationSnapshot()> replication = nullptr);
 
   // Metrics may start after the server does. Empty: off.
@@ -63,7 +63,7 @@ class AdminService : public v1::Admin::CallbackService {
   SessionRegistry* const sessions_;
   const Membership* const membership_;
   Lifecycle* const lifecycle_;
-  Calibration* const calibration_;
+  Calibrator* const calibration_;
   const std::function<ReplicationSnapshot()> replication_;  // may be empty
 
   TableFingerprints fingerprints_;

@@ -7,7 +7,7 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include "daemon/calibration/calibration.h"
+#include "daemon/calibration/calibrator.h"
 #include "daemon/membership/membership.h"
 #include "daemon/services/node_facts.h"
 #include "daemon/services/peer_watch.h"
@@ -19,7 +19,7 @@ namespace latentd {
 class ClusterService : public v1::Cluster::CallbackService {
  public:
   ClusterService(const NodeFacts* facts, const Membership* membership, TableStreams* streams,
-                 const PeerWatch* peers, const Calibration* calibration)
+                 const PeerWatch* peers, const Calibrator* calibration)
       : facts_(facts),
         membership_(membership),
         streams_(streams),
@@ -43,7 +43,7 @@ class ClusterService : public v1::Cluster::CallbackService {
   const Membership* const membership_;
   TableStreams* const streams_;
   const PeerWatch* const peers_;
-  const Calibration* const calibration_;
+  const Calibrator* const calibration_;
 };
 
 }  // namespace latentd

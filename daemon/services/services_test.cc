@@ -118,7 +118,7 @@ struct World {
       {&lane0, &lane1}, &membership, [this](bool serving) { server->SetServing(serving); }};
   SessionService session_service{&facts, {&lane0, &lane1}, &registry, &streams};
   PeerWatch peers{&facts, &membership, {}};
-  Calibration calibration{{.self = "node-a", .generation = Generation{55}, .at_start = false},
+  Calibrator calibration{{.self = "node-a", .generation = Generation{55}, .at_start = false},
                           {&lane0, &lane1},
                           &membership,
                           [] { return std::vector<LinkPeer>(); }};

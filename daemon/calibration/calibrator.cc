@@ -1,4 +1,4 @@
-#include "daemon/calibration/calibration.h"
+#include "daemon/calibration/calibrator.h"
 
 #include <algorithm>
 #include <memory>
@@ -20,14 +20,14 @@ constexpr size_t kMostLinks = 64;
 constexpr absl::Duration kLookEvery = absl::Seconds(2);
 constexpr uint64_t kBytesPerLink = uint64_t{8} << 20;
 
-absl::Duration PeriodOf(const CalibrationOptions& options) {
+absl::Duration PeriodOf(const CalibratorOptions& options) {
   return options.period > absl::ZeroDuration() ? options.period : absl::InfiniteDuration();
 }
 
 }  // namespace
 
-Calibration::Calibration(CalibrationOptions options, std::vector<Lane*> lanes,
-                         Membership* membership, ListPeers peers)
+Calibrator::Calibrator(CalibratorOptions options, std::vector<Lane*> lanes, Membership* membership,
+                       ListPeers peers)
     : options_(std::move(options)),
       lanes_(std::move(lanes)),
       membership_(membership),
@@ -35,9 +35,9 @@ Calibration::Calibration(CalibrationOptions options, std::vector<Lane*> lanes,
       ledger_(options_.self, options_.generation, options_.format, PeriodOf(options_)),
       schedule_(options_.self, PeriodOf(options_), kMostLinks) {}
 
-Calibration::~Calibration() { Stop(); }
+Calibrator::~Calibrator() { Stop(); }
 
-void Calibration::Start() {
+void Calibrator::Start() {
   const absl::Time first =
       SteadyNow() + (options_.at_start ? options_.start_after : PeriodOf(options_));
   for (Round& round : rounds_) round.due = first;
@@ -45,7 +45,7 @@ void Calibration::Start() {
   threads_.emplace_back([this] { Run(kLinks); });
 }
 
-void Calibration::Stop() {
+void Calibrator::Stop() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
@@ -55,7 +55,7 @@ void Calibration::Stop() {
   threads_.clear();
 }
 
-absl::Status Calibration::Now(bool compute, bool links) {
+absl::Status Calibrator::Now(bool compute, bool links) {
   std::unique_lock<std::mutex> lock(mutex_);
   std::array<uint64_t, kParts> ticket{};
   if (compute) ticket[kCompute] = ++rounds_[kCompute].asked;
@@ -68,7 +68,7 @@ absl::Status Calibration::Now(bool compute, bool links) {
   return done() ? absl::OkStatus() : absl::CancelledError("the daemon stops");
 }
 
-CalibrationStatus Calibration::status() const {
+CalibrationStatus Calibrator::status() const {
   CalibrationStatus status{.links = ledger_.links()};
   const std::lock_guard<std::mutex> lock(mutex_);
   for (const Round& round : rounds_) status.under_way |= round.under_way;
@@ -78,7 +78,7 @@ CalibrationStatus Calibration::status() const {
   return status;
 }
 
-void Calibration::Run(Part part) {
+void Calibrator::Run(Part part) {
   while (!AwaitRound(part)) {
     if (part == kCompute) {
       MeasureLanes();
@@ -95,7 +95,7 @@ void Calibration::Run(Part part) {
   }
 }
 
-bool Calibration::AwaitRound(Part part) {
+bool Calibrator::AwaitRound(Part part) {
   std::unique_lock<std::mutex> lock(mutex_);
   Round& round = rounds_[part];
   while (!stopping_ && round.asked == round.done && SteadyNow() < round.due) {
@@ -108,7 +108,7 @@ bool Calibration::AwaitRound(Part part) {
   return stopping_;
 }
 
-bool Calibration::Rest(Part part, absl::Duration time) {
+bool Calibrator::Rest(Part part, absl::Duration time) {
   std::unique_lock<std::mutex> lock(mutex_);
   const Round& round = rounds_[part];
   changed_.wait_for(lock, absl::ToChronoMicroseconds(time),
@@ -116,12 +116,12 @@ bool Calibration::Rest(Part part, absl::Duration time) {
   return stopping_;
 }
 
-bool Calibration::stopping() const {
+bool Calibrator::stopping() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return stopping_;
 }
 
-void Calibration::Trouble(const std::string& of, const absl::Status& status) {
+void Calibrator::Trouble(const std::string& of, const absl::Status& status) {
   bool is_new = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -139,9 +139,9 @@ void Calibration::Trouble(const std::string& of, const absl::Status& status) {
   LogWarn("not measured", {{"what", of}, {"reason", std::string(status.message())}});
 }
 
-void Calibration::Publish() { membership_->PublishCosts(ledger_.message()); }
+void Calibrator::Publish() { membership_->PublishCosts(ledger_.message()); }
 
-void Calibration::MeasureLanes() {
+void Calibrator::MeasureLanes() {
   bool all = true;
   for (Lane* lane : lanes_) {
     const uint32_t index = lane->options().index;
@@ -164,7 +164,7 @@ void Calibration::MeasureLanes() {
   if (all) lanes_measured_ = absl::Now();
 }
 
-void Calibration::MeasureLinks() {
+void Calibrator::MeasureLinks() {
   if (options_.link_bytes_per_s == 0) return;
   for (const NodeId& gone : schedule_.SetPeers(peers_(), SteadyNow())) {
     ledger_.DropLink(gone);
@@ -193,7 +193,7 @@ void Calibration::MeasureLinks() {
   }
 }
 
-absl::Status Calibration::MeasureLink(const LinkPeer& peer) {
+absl::Status Calibrator::MeasureLink(const LinkPeer& peer) {
   ClientOptions options{.endpoints = {peer.control_address},
                         .client_name = absl::StrCat("node ", options_.self, ", measuring"),
                         .tls = options_.tls,

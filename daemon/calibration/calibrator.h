@@ -1,4 +1,4 @@
-// `Calibration` measures what this node's lanes and links cost, at start, when a peer has come or
+// `Calibrator` measures what this node's lanes and links cost, at start, when a peer has come or
 // restarted, and slowly for ever, and tells the others: each lane its attention over rows x tokens
 // (lane_survey.h), each link by messages of several sizes both ways (client/pair_probe.h).
 //
@@ -6,8 +6,8 @@
 // measured is named in status(), logged once, and stays missing, or grows stale.
 //
 // Any thread, but Start and Stop, which are its owner's. Two threads of its own in between.
-#ifndef LATENTD_DAEMON_CALIBRATION_CALIBRATION_H_
-#define LATENTD_DAEMON_CALIBRATION_CALIBRATION_H_
+#ifndef LATENTD_DAEMON_CALIBRATION_CALIBRATOR_H_
+#define LATENTD_DAEMON_CALIBRATION_CALIBRATOR_H_
 
 #include <array>
 #include <condition_variable>
@@ -31,7 +31,7 @@
 
 namespace latentd {
 
-struct CalibrationOptions {
+struct CalibratorOptions {
   NodeId self;
   Generation generation{};
   RecordFormat format = RecordFormat::kBf16;
@@ -39,7 +39,7 @@ struct CalibrationOptions {
   std::vector<std::string> transports;
   bool at_start = true;
   absl::Duration start_after = absl::Seconds(10);  // let sessions and copies come first
-  absl::Duration period = absl::Hours(1);         // zero: only when asked
+  absl::Duration period = absl::Hours(1);          // zero: only when asked
   LaneSurveyOptions lanes;
   uint64_t link_bytes_per_s = 4 << 20;  // 0: links are not timed
 };
@@ -47,18 +47,18 @@ struct CalibrationOptions {
 // The peers that answer, with their lives if those are known.
 using ListPeers = std::function<std::vector<LinkPeer>()>;
 
-class Calibration {
+class Calibrator {
  public:
   // What is to be measured; both have an index.
   enum Part : uint8_t { kCompute = 0, kLinks = 1 };
   static constexpr size_t kParts = 2;
 
   // The lanes and the membership must outlive Stop.
-  Calibration(CalibrationOptions options, std::vector<Lane*> lanes, Membership* membership,
-              ListPeers peers);
-  ~Calibration();
-  Calibration(const Calibration&) = delete;
-  Calibration& operator=(const Calibration&) = delete;
+  Calibrator(CalibratorOptions options, std::vector<Lane*> lanes, Membership* membership,
+             ListPeers peers);
+  ~Calibrator();
+  Calibrator(const Calibrator&) = delete;
+  Calibrator& operator=(const Calibrator&) = delete;
 
   void Start();
   // Soon; while a peer that does not answer is being asked, within two seconds.
@@ -93,7 +93,7 @@ class Calibration {
   void Trouble(const std::string& of, const absl::Status& status);
   void Publish();
 
-  const CalibrationOptions options_;
+  const CalibratorOptions options_;
   const std::vector<Lane*> lanes_;
   Membership* const membership_;
   const ListPeers peers_;
@@ -112,4 +112,4 @@ class Calibration {
 
 }  // namespace latentd
 
-#endif  // LATENTD_DAEMON_CALIBRATION_CALIBRATION_H_
+#endif  // LATENTD_DAEMON_CALIBRATION_CALIBRATOR_H_
