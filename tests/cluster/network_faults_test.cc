@@ -2,10 +2,12 @@
 // chunks are published. Every answer is compared with the right one, and every chunk whose seal was
 // acknowledged is asked for at the end.
 #include <catch2/catch.hpp>
+#include <random>
 
 #include "absl/time/clock.h"
 #include "tests/cluster/eventually.h"
 #include "tests/cluster/fault_world.h"
+#include "tests/cluster/frontend.h"
 
 namespace latentd::testing {
 namespace {
@@ -22,6 +24,30 @@ TEST_CASE("a daemon whose cable is pulled is replaced, and comes back with it") 
   CHECK(world.Recovers(absl::Seconds(20)));
   CheckHarmless(world, world.load().Now());
   CHECK(world.AskForEverything() == std::vector<absl::Status>{});
+}
+
+// What the kernel has no room for waits in the client, lent by the caller.
+TEST_CASE("queries with many rows end in time though a cable stays pulled") {
+  if (Skipped()) return;
+  EtcdCluster cluster({.nodes = 2, .replicas = 1, .lease = absl::Seconds(20)});
+  Frontend frontend(cluster.ClientOf());
+  std::mt19937_64 random(43);
+  const ChunkData chunk =
+      RandomChunk(frontend.IdOn(cluster.node(0).id(), 1), 130, 2, RecordFormat::kBf16, random);
+  REQUIRE(frontend.Publish(chunk) == absl::OkStatus());
+  const Question question = MakeQuestion(0, 64, 64, false, {{&chunk, 130}}, random);
+  REQUIRE(frontend.AskAndCheck(question) == absl::OkStatus());
+  cluster.network().Unplug(0);
+  constexpr absl::Duration kTime = absl::Seconds(1);
+  for (int i = 0; i < 3; ++i) {
+    Partials answer;
+    const absl::Time began = absl::Now();
+    const absl::Status status = frontend.Ask(question, kTime, &answer);
+    CAPTURE(i, status);
+    CHECK(absl::Now() - began < kTime + absl::Milliseconds(500));
+    CHECK_FALSE(status.ok());
+  }
+  cluster.network().Plug(0);
 }
 
 TEST_CASE("a daemon that etcd does not hear stops answering though requesters reach it") {
