@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/local_part.h"
 #include "routing/layout_rope.h"
 #include "transport/errors.h"
 #include "transport/wire_build.h"
@@ -56,13 +57,15 @@ struct SentMessage {
 
 class AttendOperation final : public Operation {
  public:
-  // `device` and `rows_there`: of a query on a device.
+  // `device` and `rows_there`: of a query on a device. `local`: null where nothing is cached.
   AttendOperation(const AttendQuery& query, const Geometry& geometry, SplitQuery split,
-                  ClientDevice* device, std::unique_ptr<StreamMark> rows_there, AttendCallback done)
+                  ClientDevice* device, std::unique_ptr<StreamMark> rows_there,
+                  std::unique_ptr<LocalPart> local, AttendCallback done)
       : query_(query),
         geometry_(geometry),
         device_(device),
         rows_there_(std::move(rows_there)),
+        local_(std::move(local)),
         tokens_(split.tokens),
         pieces_(std::move(split.pieces)),
         initial_items_(static_cast<uint32_t>(pieces_.size())),
@@ -76,6 +79,11 @@ class AttendOperation final : public Operation {
   bool worth_hedging() const override { return !query_.on_device; }
   absl::StatusOr<bool> Ready() override {
     return rows_there_ == nullptr ? true : rows_there_->Reached();
+  }
+  bool works_here() const override { return local_ != nullptr; }
+  absl::StatusOr<bool> Work(bool ended) override {
+    if (ended) local_->Cancel();
+    return local_->Work();
   }
 
   absl::Status Build(const Target& target, std::span<const uint32_t> items,
@@ -139,6 +147,11 @@ class AttendOperation final : public Operation {
     }
     status = Assemble();
     messages_.clear();  // before the callback: buffers go back to the pool
+    if (local_ != nullptr) {
+      answer_.cached_chunks = local_->chunks();
+      answer_.cached_ns = local_->compute_ns();
+      local_.reset();
+    }
     if (!status.ok()) {
       done_(std::move(status));
       return;
@@ -167,6 +180,7 @@ class AttendOperation final : public Operation {
       partials.push_back(
           {message.runs, {message.answer.bytes().data(), Lse(message), query_.out_format}});
     }
+    if (local_ != nullptr) partials.push_back(local_->partial());
     if (!query_.on_device) {
       AssemblePartials(partials, tokens_, query_.heads, geometry_.latent_width, query_.out_format,
                        query_.out.data(), query_.lse.data());
@@ -257,6 +271,7 @@ class AttendOperation final : public Operation {
   const Geometry geometry_;
   ClientDevice* const device_;
   const std::unique_ptr<StreamMark> rows_there_;
+  std::unique_ptr<LocalPart> local_;
   const uint32_t tokens_;
   std::vector<Piece> pieces_;  // the query's, then those of each message
   const uint32_t initial_items_;
@@ -291,6 +306,7 @@ absl::StatusOr<std::unique_ptr<StreamMark>> MarkRows(const AttendQuery& query,
 absl::StatusOr<std::unique_ptr<Operation>> MakeAttendOperation(const AttendQuery& query,
                                                                const Layout& layout,
                                                                ClientDevice* device,
+                                                               ChunkCache* cache,
                                                                AttendCallback done) {
   const Geometry geometry = layout.geometry();
   if (query.heads == 0 || query.heads > kMaxHeads) {
@@ -314,14 +330,26 @@ absl::StatusOr<std::unique_ptr<Operation>> MakeAttendOperation(const AttendQuery
     return s;
   }
   if (auto s = CheckSize("lse", query.lse.size(), rows); !s.ok()) return s;
+  if (query.use_cache && query.on_device) {
+    return absl::FailedPreconditionError(
+        "use_cache: the client's pages are host memory, and the query's rows are a device's");
+  }
   std::unique_ptr<StreamMark> rows_there;
   if (query.on_device && rows > 0) {
     absl::StatusOr<std::unique_ptr<StreamMark>> mark = MarkRows(query, device);
     if (!mark.ok()) return mark.status();
     rows_there = *std::move(mark);
   }
+  std::unique_ptr<LocalPart> local;
+  if (query.use_cache && cache != nullptr && rows > 0) {
+    absl::StatusOr<std::unique_ptr<LocalPart>> taken =
+        LocalPart::Take(query, *cache, &split->pieces);
+    if (!taken.ok()) return taken.status();
+    local = *std::move(taken);
+  }
   return std::make_unique<AttendOperation>(query, geometry, *std::move(split), device,
-                                           std::move(rows_there), std::move(done));
+                                           std::move(rows_there), std::move(local),
+                                           std::move(done));
 }
 
 }  // namespace latentd

@@ -8,8 +8,11 @@
 #include <thread>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "client/attend_operation.h"
+#include "client/cache_fetch.h"
+#include "client/chunk_cache.h"
 #include "client/chunk_operations.h"
 #include "client/clock.h"
 #include "client/control.h"
@@ -64,6 +67,7 @@ class UcxClient final : public Client {
 
   ~UcxClient() override {
     if (dispatcher_ == nullptr) return;
+    closing_ = true;
     dispatcher_->EndAll(absl::CancelledError("the client is closing"));
     // Calls end as soon as UCX lets go of their memory, which closing its endpoints makes it do.
     const uint64_t give_up_ns = SteadyNanos() + 1'000'000'000;
@@ -88,7 +92,8 @@ class UcxClient final : public Client {
             .attempts_timed_out = calls.attempts_timed_out,
             .hedges_sent = calls.hedges_sent,
             .hedges_won = calls.hedges_won,
-            .breakers_opened = calls.breakers_opened};
+            .breakers_opened = calls.breakers_opened,
+            .cache = cache_ != nullptr ? cache_->counters() : CacheCounters()};
   }
   std::vector<NodeHealth> health() const override { return dispatcher_->Health(); }
 
@@ -112,11 +117,32 @@ class UcxClient final : public Client {
   }
   CallId StartAttend(const AttendQuery& query, absl::Duration timeout, AttendDone done) override {
     EnterThread();
-    return Start(MakeAttendOperation(query, layout_, device_.get(), done), timeout, done);
+    return Start(MakeAttendOperation(query, layout_, device_.get(), cache_.get(), done), timeout,
+                 done);
   }
   CallId StartFetch(const ChunkRange& range, std::span<std::byte> records, absl::Duration timeout,
                     Done done) override {
     return Start(MakeFetch(range, records, layout_, done), timeout, done);
+  }
+  CallId StartFetchToCache(std::span<const CachePart> parts, absl::Duration timeout,
+                           CacheFetchDone done) override {
+    if (cache_ == nullptr) {
+      return Start(
+          absl::StatusOr<std::unique_ptr<Operation>>(absl::FailedPreconditionError(
+              "fetching to the cache of a client without one (ClientOptions::cache_bytes)")),
+          timeout, done);
+    }
+    auto tasks = CheckCacheParts(parts, *cache_);
+    if (!tasks.ok())
+      return Start(absl::StatusOr<std::unique_ptr<Operation>>(tasks.status()), timeout, done);
+    const std::vector<ChunkId> unknown = UnknownChunks(*tasks);
+    if (unknown.empty())
+      return Start(MakeCacheFetch(*std::move(tasks), *cache_, done), timeout, done);
+    return StatThenFetch(unknown, *std::move(tasks), Deadline(timeout), std::move(done));
+  }
+  void DropFromCache(std::span<const ChunkId> chunks) override {
+    if (cache_ == nullptr) return;
+    for (const ChunkId& chunk : chunks) cache_->pages().Drop(chunk);
   }
   CallId StartPin(std::span<const ChunkId> chunks, absl::Duration lease, absl::Duration timeout,
                   Done done) override {
@@ -134,7 +160,9 @@ class UcxClient final : public Client {
     return Start(MakeEcho(holder, payload, reply_bytes, done), timeout, done);
   }
   void Cancel(CallId call) override {
-    dispatcher_->End(static_cast<uint64_t>(call), absl::CancelledError("cancelled by the caller"));
+    auto id = static_cast<uint64_t>(call);
+    if (const auto found = second_steps_.find(id); found != second_steps_.end()) id = found->second;
+    dispatcher_->End(id, absl::CancelledError("cancelled by the caller"));
   }
 
   bool Progress() override {
@@ -195,6 +223,13 @@ class UcxClient final : public Client {
     layout_ = control_->first_session().layout;
     layout_hash_ = HashLayout(layout_);
 
+    if (options_.cache_bytes > 0) {
+      auto cache =
+          ChunkCache::Create(layout_, options_.cache_bytes, std::max(options_.cache_threads, 0));
+      if (!cache.ok()) return cache.status();
+      cache_ = *std::move(cache);
+    }
+
     auto waiter = Waiter::Create(worker_->event_fd(), handover_.wake_fd());
     if (!waiter.ok()) return waiter.status();
     waiter_ = *std::move(waiter);
@@ -227,11 +262,35 @@ class UcxClient final : public Client {
       operation =
           MakeFailed(operation.status(), [done](absl::Status status) { done(std::move(status)); });
     }
+    return static_cast<CallId>(dispatcher_->Start(*std::move(operation), Deadline(timeout)));
+  }
+
+  uint64_t Deadline(absl::Duration timeout) const {
     const absl::Duration effective =
         timeout > absl::ZeroDuration() ? timeout : options_.call_timeout;
-    const uint64_t now_ns = SteadyNanos();
-    const uint64_t timeout_ns = std::min(Nanos(effective), kNever / 2);
-    return static_cast<CallId>(dispatcher_->Start(*std::move(operation), now_ns + timeout_ns));
+    return SteadyNanos() + std::min(Nanos(effective), kNever / 2);
+  }
+
+  // A call of two steps: holders say how long the chunks are, then give them.
+  CallId StatThenFetch(std::span<const ChunkId> unknown, std::vector<CacheTask> tasks,
+                       uint64_t deadline_ns, CacheFetchDone done) {
+    const auto call = std::make_shared<uint64_t>(0);
+    auto then = [this, call, deadline_ns, tasks = std::move(tasks),
+                 done = std::move(done)](absl::StatusOr<std::vector<ChunkStat>> stats) mutable {
+      absl::Status status = stats.ok() ? FillIn(*stats, &tasks) : stats.status();
+      if (status.ok() && closing_) status = absl::CancelledError("the client is closing");
+      if (!status.ok()) return done(std::move(status));
+      auto finish = [this, call, done](absl::StatusOr<CacheFetchReport> report) {
+        second_steps_.erase(*call);
+        done(std::move(report));
+      };
+      auto fetch = MakeCacheFetch(std::move(tasks), *cache_, std::move(finish));
+      if (!fetch.ok()) return done(fetch.status());
+      second_steps_[*call] = dispatcher_->Start(*std::move(fetch), deadline_ns);
+    };
+    // Not empty: it does not fail.
+    *call = dispatcher_->Start(*MakeStat(unknown, std::move(then)), deadline_ns);
+    return static_cast<CallId>(*call);
   }
 
   const ClientOptions options_;
@@ -244,7 +303,11 @@ class UcxClient final : public Client {
   std::unique_ptr<Waiter> waiter_;
   Layout layout_;
   LayoutHash layout_hash_{};
+  std::unique_ptr<ChunkCache> cache_;  // null without one
   std::unique_ptr<DataPath> path_;
+  // Of calls of two steps that are at their second.
+  absl::flat_hash_map<uint64_t, uint64_t> second_steps_;
+  bool closing_ = false;
   std::unique_ptr<Dispatcher> dispatcher_;
   bool slept_ = false;
 };
@@ -292,6 +355,12 @@ absl::Status Client::Fetch(const ChunkRange& range, std::span<std::byte> records
                            absl::Duration timeout) {
   return Await<absl::Status>(
       *this, [&](Done done) { StartFetch(range, records, timeout, std::move(done)); });
+}
+
+absl::StatusOr<CacheFetchReport> Client::FetchToCache(std::span<const CachePart> parts,
+                                                      absl::Duration timeout) {
+  return Await<absl::StatusOr<CacheFetchReport>>(
+      *this, [&](CacheFetchDone done) { StartFetchToCache(parts, timeout, std::move(done)); });
 }
 
 absl::Status Client::Pin(std::span<const ChunkId> chunks, absl::Duration lease,

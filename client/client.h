@@ -53,6 +53,7 @@ class Client {
   using Done = std::function<void(absl::Status)>;
   using AttendDone = std::function<void(absl::StatusOr<AttendAnswer>)>;
   using StatDone = std::function<void(absl::StatusOr<std::vector<ChunkStat>>)>;
+  using CacheFetchDone = std::function<void(absl::StatusOr<CacheFetchReport>)>;
   using EchoDone = std::function<void(absl::StatusOr<HolderTiming>)>;
 
   // Connects to the first endpoint that answers and learns the layout and the table from it. Errors
@@ -89,6 +90,20 @@ class Client {
   absl::StatusOr<AttendAnswer> Attend(const AttendQuery& query, absl::Duration timeout = {});
   absl::Status Fetch(const ChunkRange& range, std::span<std::byte> records,
                      absl::Duration timeout = {});
+  // Brings what is missing of `parts` into the client's own pages (ClientOptions::cache_bytes), from
+  // the chunks' holders in parallel, turned to another position where a part says so. Queries with
+  // use_cache attend it there until it is evicted: the least recently used chunks go when there is
+  // no room, never those that a call uses. Each run of tokens of a page is a request. What arrived
+  // before an error stays. INVALID_ARGUMENT: no part, or a run without tokens; FAILED_PRECONDITION: no
+  // cache, a chunk that is not sealed, a shift and a layout without rope; OUT_OF_RANGE: tokens or
+  // layers that are not there, a shift beyond the model's positions; RESOURCE_EXHAUSTED: no room,
+  // naming the bytes needed and free.
+  absl::StatusOr<CacheFetchReport> FetchToCache(std::span<const CachePart> parts,
+                                                absl::Duration timeout = {});
+  // Forgets chunks, at every shift, that no call uses. Without it a chunk is kept though its holders
+  // have dropped it: the same id never means other bytes, unless it was drawn rather than derived
+  // from content and is published anew.
+  virtual void DropFromCache(std::span<const ChunkId> chunks) = 0;
   // Keeps chunks from being evicted for the duration of the lease, or until Release or the
   // session's end. Both go to every in-sync holder. OK: of each chunk at least one holder did it,
   // and what the others said, if anything, was UNAVAILABLE or NOT_FOUND. Otherwise UNAVAILABLE if a
@@ -116,6 +131,8 @@ class Client {
   virtual CallId StartAttend(const AttendQuery& query, absl::Duration timeout, AttendDone done) = 0;
   virtual CallId StartFetch(const ChunkRange& range, std::span<std::byte> records,
                             absl::Duration timeout, Done done) = 0;
+  virtual CallId StartFetchToCache(std::span<const CachePart> parts, absl::Duration timeout,
+                                   CacheFetchDone done) = 0;
   virtual CallId StartPin(std::span<const ChunkId> chunks, absl::Duration lease,
                           absl::Duration timeout, Done done) = 0;
   virtual CallId StartRelease(std::span<const ChunkId> chunks, absl::Duration timeout,

@@ -124,7 +124,7 @@ struct Ended {
 };
 
 std::unique_ptr<Operation> Attend(Query& query, FakeDevice& device, Ended& ended) {
-  auto made = MakeAttendOperation(query.args(), TestLayout(), &device,
+  auto made = MakeAttendOperation(query.args(), TestLayout(), &device, nullptr,
                                   [&ended](absl::StatusOr<AttendAnswer> answer) {
                                     ++ended.times;
                                     ended.status = answer.status();
@@ -198,7 +198,7 @@ TEST_CASE("memory that is not the device's, or not aligned, is refused by name")
   FakeDevice device;
   Query query;
   const auto refused = [&](AttendQuery args, ClientDevice* with) {
-    return MakeAttendOperation(args, TestLayout(), with, [](const auto&) {}).status();
+    return MakeAttendOperation(args, TestLayout(), with, nullptr, [](const auto&) {}).status();
   };
   device.foreign = query.out.data();
   CHECK(absl::IsInvalidArgument(refused(query.args(), &device)));

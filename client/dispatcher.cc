@@ -30,6 +30,8 @@ uint64_t Dispatcher::Start(std::unique_ptr<Operation> operation, uint64_t deadli
   entry.started_ns = now_ns_;
   entries_[id] = std::move(owned);
   deadlines_.Add(deadline_ns, id);
+  entry.working = entry.operation->works_here();
+  if (entry.working) working_.push_back(id);
 
   if (!LaunchIfReady(entry)) unready_.push_back(id);
   return id;
@@ -58,6 +60,20 @@ bool Dispatcher::LaunchUnready() {
     return entry == nullptr || LaunchIfReady(*entry);
   };
   return std::erase_if(unready_, gone) > 0;
+}
+
+bool Dispatcher::WorkHere() {
+  if (working_.empty()) return false;
+  std::erase_if(working_, [this](uint64_t id) {
+    Entry& entry = *entries_.at(id);  // it is kept until it is done
+    const absl::StatusOr<bool> done = entry.operation->Work(entry.ended.has_value());
+    if (done.ok() && !*done) return false;
+    entry.working = false;
+    if (!done.ok()) EndEntry(id, entry, done.status());
+    Settle(id, entry);
+    return true;
+  });
+  return true;
 }
 
 Dispatcher::Entry* Dispatcher::FindLive(uint64_t operation) {
@@ -98,6 +114,7 @@ bool Dispatcher::Progress() {
   now_ns_ = SteadyNanos();
   bool busy = path_->Progress(now_ns_, &results_);
   busy = LaunchUnready() || busy;
+  busy = WorkHere() || busy;
   for (size_t i = 0; i < results_.size(); ++i) OnResult(std::move(results_[i]));
   results_.clear();
 
@@ -152,7 +169,7 @@ void Dispatcher::EndEntry(uint64_t id, Entry& entry, absl::Status status) {
 }
 
 void Dispatcher::Settle(uint64_t id, Entry& entry) {
-  if (entry.ready || entry.parked > 0 || !entry.exchanges.empty()) return;
+  if (entry.ready || entry.working || entry.parked > 0 || !entry.exchanges.empty()) return;
   entry.ready = true;
   ready_.push_back(id);
 }

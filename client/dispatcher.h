@@ -73,7 +73,8 @@ class Dispatcher {
   // Returns whether anything happened.
   bool Progress();
   bool has_work() const {
-    return !ready_.empty() || !unready_.empty() || path_->has_work() || handover_->has_events();
+    return !ready_.empty() || !unready_.empty() || !working_.empty() || path_->has_work() ||
+           handover_->has_events();
   }
   uint64_t next_timer_ns() const;
   size_t in_flight() const { return entries_.size(); }
@@ -137,6 +138,7 @@ class Dispatcher {
     uint32_t parked = 0;
     std::optional<absl::Status> ended;
     bool ready = false;
+    bool working = false;  // it has yet to do something here
     // Of what goes to every holder: those that an item was given to.
     std::map<uint32_t, absl::InlinedVector<NodeId, 2>> given_to;
   };
@@ -188,6 +190,8 @@ class Dispatcher {
   bool LaunchIfReady(Entry& entry);
   // Returns whether anything happened.
   bool LaunchUnready();
+  // What operations have to do here. Returns whether there was any.
+  bool WorkHere();
   void Launch(Work work);
   void LaunchAt(Entry& entry, const NodeId& node, bool others, Work work);
   void SendTo(Entry& entry, const SessionInfo& session, uint32_t lane, bool others, Work work);
@@ -247,6 +251,7 @@ class Dispatcher {
   Deadlines timers_;               // of exchanges
   std::vector<uint64_t> ready_;    // operations that have only to be finished
   std::vector<uint64_t> unready_;  // operations that have yet to begin
+  std::vector<uint64_t> working_;  // operations that do something here
 
   NodeRecords records_;
   HedgeBudget hedge_budget_;

@@ -63,6 +63,15 @@ class Operation {
 
   // Whether what it sends is there by now; asked in every turn until it is. An error ends the call.
   virtual absl::StatusOr<bool> Ready() { return true; }
+  // Whether the call has something to do here as well, beside what it asks of holders.
+  virtual bool works_here() const { return false; }
+  // A bounded piece of that; true once all is done. Asked in every turn until then, with `ended`
+  // set when nobody waits for the outcome any more. An error, which is the last that is heard of
+  // it, ends the call.
+  virtual absl::StatusOr<bool> Work(bool ended) {
+    static_cast<void>(ended);
+    return true;
+  }
   // Makes messages that stand for exactly `items`, within the target's limits.
   virtual absl::Status Build(const Target& target, std::span<const uint32_t> items,
                              std::vector<Built>* built) = 0;

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "client/circuit_breaker.h"
 #include "client/hedging.h"
+#include "client/query.h"
 #include "client/tls_files.h"
 #include "routing/ids.h"
 
@@ -22,6 +23,10 @@ struct ClientOptions {
   TlsFiles tls;
   std::vector<std::string> transports;  // of UCX; empty: whatever it finds
   LayoutHash expected_layout{};         // 0: whatever the daemons have
+  // For chunks that FetchToCache brings, in whole pages of the layout; 0: none. Always host memory.
+  uint64_t cache_bytes = 0;
+  // Helpers that attend them besides the thread that turns the client, which works too.
+  int cache_threads = 0;
   std::string device;  // "cuda:N": queries may lie in its memory; empty: in the host's only
 
   absl::Duration connect_timeout = absl::Seconds(5);
@@ -62,6 +67,7 @@ struct ClientCounters {
   uint64_t hedges_sent = 0;
   uint64_t hedges_won = 0;  // answered before the first request
   uint64_t breakers_opened = 0;
+  CacheCounters cache;  // zero without one
 };
 
 }  // namespace latentd

@@ -25,6 +25,43 @@ struct ChunkRange {
   uint32_t tokens = 0;
 };
 
+// Tokens [first, first + tokens) of a chunk.
+struct TokenRun {
+  uint32_t first = 0;
+  uint32_t tokens = 0;
+
+  friend bool operator==(const TokenRun&, const TokenRun&) = default;
+};
+
+// What to have in the client's own pages: some tokens of a sealed chunk, as it is or turned to be
+// used `position_shift` positions after the one that it was made for.
+struct CachePart {
+  ChunkId chunk;
+  int32_t position_shift = 0;
+  std::span<const TokenRun> runs;  // in any order; none: all of its tokens
+  uint32_t first_layer = 0;
+  uint32_t layers = 0;  // 0: all from first_layer on
+};
+
+struct CacheFetchReport {
+  uint64_t bytes = 0;       // of records that were fetched
+  uint64_t requests = 0;    // that were answered
+  uint64_t bytes_sent = 0;  // all attempts, with their headers
+  uint64_t bytes_received = 0;
+};
+
+// Of the client's own pages.
+struct CacheCounters {
+  uint64_t capacity_bytes = 0;  // of whole pages
+  uint64_t bytes = 0;           // of pages that are taken
+  uint64_t peak_bytes = 0;
+  uint64_t evictions = 0;        // chunks, at one shift each
+  uint64_t fetched_bytes = 0;    // of records, since the beginning
+  uint64_t spliced_records = 0;  // turned to another position
+  uint64_t hits = 0;             // chunks of queries that were attended here
+  uint64_t misses = 0;           // of queries with use_cache that were not
+};
+
 // The first `visible_tokens` tokens of a chunk.
 struct VisibleChunk {
   ChunkId id;
@@ -68,6 +105,11 @@ struct AttendQuery {
   // Nobody looks at the values on the way: a holder's NaN is then one in the answer. Never hedged.
   bool on_device = false;
   CudaStream stream = nullptr;
+  // Chunks that lie in the client's own pages (Client::FetchToCache), at the query's shift and with
+  // all that is visible, are attended here, meanwhile the holders answer for the others. Exact, and
+  // never an error for what is not there: that is asked of its holders. FAILED_PRECONDITION with
+  // on_device: the pages are the host's.
+  bool use_cache = false;
 };
 
 // One request to one holder, as it went.
@@ -95,6 +137,8 @@ struct AttendAnswer {
   std::vector<MissingChunk> missing;  // best effort only
   uint64_t bytes_sent = 0;            // all attempts
   uint64_t bytes_received = 0;
+  uint32_t cached_chunks = 0;  // attended here, each time that a group names one
+  uint64_t cached_ns = 0;      // that this took, from its first tile to the end of its last
 };
 
 struct ChunkStat {
