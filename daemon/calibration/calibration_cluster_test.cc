@@ -59,7 +59,10 @@ TEST_CASE("what one daemon has measured of itself and of a link is known to the 
   NodeCosts known;
   REQUIRE(Eventually(absl::Seconds(20), [&] {
     known = CostsOf(other, measurer);
-    return known.LinkTo(other.id()) != nullptr;
+    // Links and lanes are told of as they are done.
+    return known.LinkTo(other.id()) != nullptr &&
+           known.compute.Compute(RecordFormat::kBf16, ComputeRegime::kLatency).state ==
+               ConstantState::kMeasured;
   }));
   CHECK(ToInt(known.generation) == measurer.Status().generation());
   for (const ComputeRegime regime : {ComputeRegime::kLatency, ComputeRegime::kThroughput}) {

@@ -18,7 +18,9 @@ namespace {
 constexpr size_t kMostLinks = 64;
 // How often it is looked whether peers have come or restarted.
 constexpr absl::Duration kLookEvery = absl::Seconds(2);
-constexpr uint64_t kBytesPerLink = uint64_t{8} << 20;
+constexpr uint64_t kBytesPerLink = uint64_t{32} << 20;
+// Other work on the machines may hide what bytes cost.
+constexpr int kTriesPerLink = 3;
 
 absl::Duration PeriodOf(const CalibratorOptions& options) {
   return options.period > absl::ZeroDuration() ? options.period : absl::InfiniteDuration();
@@ -146,8 +148,14 @@ void Calibrator::MeasureLanes() {
   for (Lane* lane : lanes_) {
     const uint32_t index = lane->options().index;
     const absl::Time began = SteadyNow();
-    const auto tables = SurveyLane(*lane, options_.lanes,
-                                   [this](absl::Duration time) { return Rest(kCompute, time); });
+    std::unique_lock<std::mutex> quiet(quiet_);
+    const auto tables = SurveyLane(*lane, options_.lanes, [&](absl::Duration time) {
+      quiet.unlock();
+      const bool end = Rest(kCompute, time);
+      quiet.lock();
+      return end;
+    });
+    quiet.unlock();
     if (stopping()) return;
     Trouble(absl::StrCat("lane ", index), tables.status());
     all &= tables.ok();
@@ -201,13 +209,18 @@ absl::Status Calibrator::MeasureLink(const LinkPeer& peer) {
                         .connect_timeout = absl::Seconds(1)};
   const auto client = Client::Connect(std::move(options));
   if (!client.ok()) return client.status();
-  const auto timings = TimeLink(**client, {.node = peer.id},
-                                {.sizes = {0, 4096, 16384, 65536, 262144},
-                                 .most_bytes = kBytesPerLink,
-                                 .timeout = absl::Seconds(2),
-                                 .interrupted = [this] { return stopping(); }});
-  if (!timings.ok()) return timings.status();
-  const auto pair = FitPair(peer.id, *timings);
+  absl::StatusOr<PairConstants> pair;
+  for (int tried = 0; tried < kTriesPerLink; ++tried) {
+    const std::lock_guard<std::mutex> quiet(quiet_);
+    const auto timings = TimeLink(**client, {.node = peer.id},
+                                  {.sizes = {0, 4096, 16384, 65536, 262144, 1048576},
+                                   .most_bytes = kBytesPerLink / kTriesPerLink,
+                                   .timeout = absl::Seconds(2),
+                                   .interrupted = [this] { return stopping(); }});
+    if (!timings.ok()) return timings.status();
+    pair = FitPair(peer.id, *timings);
+    if (!absl::IsFailedPrecondition(pair.status())) break;
+  }
   if (!pair.ok()) return pair.status();
   ledger_.SetLink({.peer = peer.id,
                    .peer_generation = peer.generation,

@@ -2,7 +2,7 @@
 // restarted, and slowly for ever, and tells the others: each lane its attention over rows x tokens
 // (lane_survey.h), each link by messages of several sizes both ways (client/pair_probe.h).
 //
-// Lanes are timed one after the other, links too, at the same time as lanes. What could not be
+// One thing is timed at a time. What could not be
 // measured is named in status(), logged once, and stays missing, or grows stale.
 //
 // Any thread, but Start and Stop, which are its owner's. Two threads of its own in between.
@@ -100,6 +100,7 @@ class Calibrator {
   CostLedger ledger_;
   LinkSchedule schedule_;  // of the links' thread
 
+  std::mutex quiet_;  // held by what is being timed: lanes and links would disturb each other
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;
