@@ -230,7 +230,11 @@ absl::StatusOr<PlanExplanation> ExplainPlan(const PlanRequest& request,
   return Explainer(request, holders, requester, plan).Explain();
 }
 
-std::string ToText(const PlanExplanation& explanation) {
+std::string ToText(const PlanExplanation& explanation, const HolderName& holder_name) {
+  const auto name_of = [&](uint64_t id) {
+    std::string name = holder_name ? holder_name(id) : "";
+    return name.empty() ? absl::StrFormat("%x", id) : name;
+  };
   std::string text;
   for (const ExplainedPart& part : explanation.parts) {
     absl::StrAppendFormat(&text, "part %d, %d tokens, %d bytes of cache if held here\n", part.id,
@@ -238,7 +242,7 @@ std::string ToText(const PlanExplanation& explanation) {
     for (const ExplainedAlternative& one : part.alternatives) {
       absl::StrAppendFormat(&text, "%s %-5s ", one.chosen ? " *" : "  ",
                             PrimitiveName(one.primitive));
-      if (one.holder_id != 0) absl::StrAppendFormat(&text, "%x ", one.holder_id);
+      if (one.holder_id != 0) absl::StrAppend(&text, name_of(one.holder_id), " ");
       for (const ExplainedTerm& term : one.terms)
         absl::StrAppendFormat(&text, "%s %.2f  ", term.name, term.us);
       absl::StrAppendFormat(&text, "| once %.1f, a layer %.2f, horizon %.1f us", one.once_us,

@@ -6,6 +6,7 @@
 #define LATENTD_ROUTING_PLAN_EXPLANATION_H_
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -62,8 +63,10 @@ absl::StatusOr<PlanExplanation> ExplainPlan(const PlanRequest& request,
                                             std::span<const PlanHolder> holders,
                                             const RequesterConstants& requester, const Plan& plan);
 
-// Lines of text, one alternative a line, the chosen ones with a star.
-std::string ToText(const PlanExplanation& explanation);
+// Lines of text, one alternative a line, the chosen ones with a star. `holder_name` of an id; empty,
+// or none given: the id in hexadecimal.
+using HolderName = std::function<std::string(uint64_t holder_id)>;
+std::string ToText(const PlanExplanation& explanation, const HolderName& holder_name = nullptr);
 
 }  // namespace latentd
 

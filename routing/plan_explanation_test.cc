@@ -55,6 +55,7 @@ TEST_CASE("the terms of the plan add up to its cost, whatever the plan") {
           Approx(all.cost.layer_us));
     CHECK(all.layer_terms[2].us > -1e-9);
     CHECK_FALSE(ToText(all).empty());
+    CHECK(ToText(all, [](uint64_t) { return "node-x"; }).find("node-x") != std::string::npos);
   }
 }
 

@@ -30,6 +30,10 @@ class GrpcAdminCalls final : public AdminCalls {
   absl::StatusOr<v1::RoutingTable> GetTable() override {
     return Call<v1::RoutingTable>(*cluster_, &v1::Cluster::Stub::GetTable, v1::GetTableRequest());
   }
+  absl::StatusOr<v1::GetCostsResponse> GetCosts() override {
+    return Call<v1::GetCostsResponse>(*cluster_, &v1::Cluster::Stub::GetCosts,
+                                      v1::GetCostsRequest());
+  }
   absl::StatusOr<v1::ChunksResponse> Chunks(uint32_t limit, const std::string& prefix) override {
     v1::ChunksRequest request;
     request.set_limit(limit);
@@ -42,12 +46,27 @@ class GrpcAdminCalls final : public AdminCalls {
   absl::StatusOr<v1::ResumeResponse> Resume() override {
     return Call<v1::ResumeResponse>(*admin_, &v1::Admin::Stub::Resume, v1::ResumeRequest());
   }
+  absl::StatusOr<v1::CostsResponse> Costs() override {
+    return Call<v1::CostsResponse>(*admin_, &v1::Admin::Stub::Costs, v1::CostsRequest());
+  }
+  absl::StatusOr<v1::CalibrateResponse> Calibrate(bool compute, bool links,
+                                                  absl::Duration limit) override {
+    v1::CalibrateRequest request;
+    request.set_compute(compute);
+    request.set_links(links);
+    return Call<v1::CalibrateResponse>(*admin_, &v1::Admin::Stub::Calibrate, request, limit);
+  }
 
  private:
   template <typename Response, typename Stub, typename Method, typename Request>
   absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request) {
+    return Call<Response>(stub, method, request, timeout_);
+  }
+  template <typename Response, typename Stub, typename Method, typename Request>
+  absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request,
+                                absl::Duration limit) {
     grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout_));
+    context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(limit));
     Response response;
     const grpc::Status status = (stub.*method)(&context, request, &response);
     if (!status.ok()) return FromGrpcStatus(status, endpoint_);

@@ -25,9 +25,14 @@ class AdminCalls {
   virtual absl::StatusOr<v1::StatusResponse> Status() = 0;
   virtual absl::StatusOr<v1::ListNodesResponse> ListNodes() = 0;
   virtual absl::StatusOr<v1::RoutingTable> GetTable() = 0;
+  virtual absl::StatusOr<v1::GetCostsResponse> GetCosts() = 0;
   virtual absl::StatusOr<v1::ChunksResponse> Chunks(uint32_t limit, const std::string& prefix) = 0;
   virtual absl::StatusOr<v1::DrainResponse> Drain() = 0;
   virtual absl::StatusOr<v1::ResumeResponse> Resume() = 0;
+  virtual absl::StatusOr<v1::CostsResponse> Costs() = 0;
+  // Takes as long as measuring does, but no longer than `limit`.
+  virtual absl::StatusOr<v1::CalibrateResponse> Calibrate(bool compute, bool links,
+                                                          absl::Duration limit) = 0;
 };
 
 }  // namespace latentd

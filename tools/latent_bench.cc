@@ -3,13 +3,17 @@
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
 #include "tools/bench_report.h"
 #include "tools/command_line.h"
+#include "tools/fanin.h"
 #include "tools/interrupt.h"
 #include "tools/latency.h"
+#include "tools/model_check.h"
+#include "tools/model_report.h"
 #include "tools/progress_line.h"
 #include "tools/replay.h"
 #include "tools/trace.h"
@@ -20,11 +24,14 @@ namespace {
 // Each measured request is remembered, in 40 bytes.
 constexpr uint64_t kMaxRequests = 10'000'000;
 
+// How long a requester that has nothing else to do polls: as a frontend does that waits for a layer.
+constexpr int64_t kPollingUs = 10'000'000;
+
 struct Flags {
   ConnectionFlags connection;
   std::vector<std::string> transports;
   std::string memory;
-  int64_t spin_us = 50;
+  std::optional<int64_t> spin_us;
   std::string json_file;
   // replay
   std::vector<std::string> traces;
@@ -35,6 +42,16 @@ struct Flags {
   // latency, transport
   AttendLoadOptions load;
   double duration_s = 5;
+  // model-check
+  ModelCheckOptions model;
+  uint32_t most_rows = 1024;
+  bool require = false;
+  // fanin
+  FaninOptions fanin;
+  // frontier
+  uint32_t steps = 16;
+  double prefill_us = 0;
+  std::string picture;
 };
 
 void AddLoadFlags(CLI::App& command, Flags* flags) {
@@ -72,6 +89,56 @@ void AddReplayFlags(CLI::App& replay, Flags* flags) {
       ->check(CLI::IsMember({"bf16", "fp32"}));
 }
 
+void AddModelFlags(CLI::App& app, Flags* flags) {
+  CLI::App& check = *app.add_subcommand(
+      "model-check",
+      "set the cost model's predictions and the planner's choices against measurements");
+  CLI::App& frontier = *app.add_subcommand(
+      "frontier", "draw where routing and fetching are cheaper, predicted and measured");
+  ModelCheckOptions& model = flags->model;
+  for (CLI::App* command : {&check, &frontier}) {
+    command->add_option("--max-rows", flags->most_rows, "leave out points of more rows")
+        ->check(WholeNumber(16, 16384));
+    command->add_option("--requests", model.requests, "round trips of each point that count")
+        ->check(WholeNumber(1, kMaxRequests));
+    command->add_option("--warmup", model.warmup, "round trips of each point before that")
+        ->check(WholeNumber(0, kMaxRequests));
+    command->add_option("--rounds", model.rounds, "turns in which all points are measured")
+        ->check(WholeNumber(1, 1000));
+  }
+  check.add_option("--holders", model.holders, "nodes; points have 1 to so many")
+      ->check(WholeNumber(1, kMaxPlanHolders));
+  check.add_flag("--require", flags->require, "exit with 1 where the goals are not met");
+  frontier.add_option("--steps", flags->steps, "decode steps over the same tokens")
+      ->check(WholeNumber(1));
+  frontier
+      .add_option("--prefill", flags->prefill_us,
+                  "the requester can compute records anew, in so long a token; 0: it cannot")
+      ->check(CLI::Range(0.0, RuleOf(ConstantKind::kPrefill).most))
+      ->type_name("MICROSECONDS");
+
+  CLI::App& fanin = *app.add_subcommand(
+      "fanin", "latency and throughput of 1, 2, 4 ... requesters on one holder, and predicted");
+  fanin.add_option("--requesters", flags->fanin.most_requesters, "up to so many")
+      ->check(WholeNumber(1, 256));
+  fanin.add_option("--rows", flags->fanin.rows, "of each query")->check(WholeNumber(1, 16384));
+  fanin.add_option("--tokens", flags->fanin.tokens, "that each query attends")
+      ->check(WholeNumber(1));
+  fanin
+      .add_option("--requests", flags->fanin.requests,
+                  "round trips that count, of each number of requesters; at least two each")
+      ->check(WholeNumber(1, kMaxRequests));
+  fanin.add_option("--warmup", flags->fanin.warmup, "round trips before that; at least two each")
+      ->check(WholeNumber(0, kMaxRequests));
+  fanin.add_option("--rounds", flags->fanin.rounds, "turns of the calibration that comes first")
+      ->check(WholeNumber(1, 1000));
+  fanin.add_option("--max-rows", flags->most_rows, "calibrate with at most so many rows")
+      ->check(WholeNumber(16, 16384));
+  for (CLI::App* command : {&frontier, &fanin}) {
+    command->add_option("--out", flags->picture, "draw it into this file")->type_name("FILE.svg");
+  }
+}
+
 void AddFlags(CLI::App& app, Flags* flags) {
   SetUp(app);
   app.option_defaults()->always_capture_default();
@@ -83,8 +150,10 @@ void AddFlags(CLI::App& app, Flags* flags) {
       ->allow_extra_args(false)
       ->delimiter(',')
       ->type_name("NAME[,...]");
-  app.add_option("--spin", flags->spin_us,
-                 "poll this long before sleeping while waiting for answers")
+  app.add_option(
+         "--spin", flags->spin_us,
+         "poll this long before sleeping while waiting for answers; default: 50, and as long "
+         "as it takes for model-check, frontier and fanin")
       ->check(WholeNumber(0))
       ->type_name("MICROSECONDS");
   app.add_option("--json", flags->json_file,
@@ -122,6 +191,7 @@ void AddFlags(CLI::App& app, Flags* flags) {
   CLI::App& transport = *app.add_subcommand(
       "transport", "echo messages as large as an attend's: the wire's share of its latency");
   AddLoadFlags(transport, flags);
+  AddModelFlags(app, flags);
 }
 
 // For the library, no names are what UCX finds.
@@ -130,15 +200,18 @@ std::vector<std::string> TransportsOf(const Flags& flags) {
   return flags.transports;
 }
 
-absl::StatusOr<std::unique_ptr<Client>> ConnectTo(const Flags& flags) {
-  auto client = Client::Connect({.endpoints = flags.connection.endpoints,
-                                 .client_name = "latent-bench",
-                                 .tls = flags.connection.tls,
-                                 .transports = TransportsOf(flags),
-                                 .device = flags.memory,
-                                 .connect_timeout = absl::Seconds(flags.connection.timeout_s),
-                                 .call_timeout = absl::Seconds(flags.connection.timeout_s),
-                                 .spin = absl::Microseconds(flags.spin_us)});
+absl::StatusOr<std::unique_ptr<Client>> ConnectTo(const Flags& flags, int64_t default_spin_us = 50,
+                                                  uint64_t cache_bytes = 0) {
+  auto client =
+      Client::Connect({.endpoints = flags.connection.endpoints,
+                       .client_name = "latent-bench",
+                       .tls = flags.connection.tls,
+                       .transports = TransportsOf(flags),
+                       .cache_bytes = cache_bytes,
+                       .device = flags.memory,
+                       .connect_timeout = absl::Seconds(flags.connection.timeout_s),
+                       .call_timeout = absl::Seconds(flags.connection.timeout_s),
+                       .spin = absl::Microseconds(flags.spin_us.value_or(default_spin_us))});
   if (!client.ok()) return client.status();
   const std::string_view held = RecordFormatName((*client)->layout().record_format);
   if (!flags.record.empty() && flags.record != held) {
@@ -230,18 +303,67 @@ absl::StatusOr<Outcome> RunLoad(const Flags& flags, const std::string& command,
                  .stopped = report->stopped};
 }
 
-absl::StatusOr<Outcome> RunCommand(const Flags& flags, const std::string& command) {
-  if (command == "traces") return RunTraces(flags);
-  ProgressLine progress;
-  return command == "replay" ? RunReplay(flags, progress) : RunLoad(flags, command, progress);
-}
-
-absl::Status WriteJson(const std::string& file, const nlohmann::json& json) {
+absl::Status WriteFile(const std::string& file, const std::string& content) {
   std::ofstream out(file);
-  out << json.dump(2) << "\n";
+  out << content;
   out.flush();
   if (!out) return absl::UnavailableError(absl::StrCat(file, ": cannot be written"));
   return absl::OkStatus();
+}
+
+void LeaveOutBeyond(uint32_t most_rows, std::vector<uint32_t>* rows) {
+  std::erase_if(*rows, [&](uint32_t some) { return some > most_rows; });
+}
+
+// model-check and frontier.
+absl::StatusOr<Outcome> RunModel(const Flags& flags, const std::string& command,
+                                 ProgressLine& progress) {
+  auto client = ConnectTo(flags, kPollingUs);
+  if (!client.ok()) return client.status();
+  CatchInterrupts();
+  ModelCheckOptions options = flags.model;
+  LeaveOutBeyond(flags.most_rows, &options.rows);
+  LeaveOutBeyond(flags.most_rows, &options.fit.rows);
+  if (command == "frontier") options.steps = {flags.steps};
+  options.timeout = absl::Seconds(flags.connection.timeout_s);
+  options.progress = [&](const std::string& text) {
+    progress.Show(absl::StrCat(command, ": ", text));
+  };
+  options.interrupted = Interrupted;
+  const auto report = CheckModel(**client, options);
+  if (!report.ok()) return report.status();
+  if (command == "frontier" && !flags.picture.empty()) {
+    const auto picture = FrontierSvg(*report, flags.steps, flags.prefill_us);
+    if (!picture.ok()) return picture.status();
+    if (absl::Status s = WriteFile(flags.picture, *picture); !s.ok()) return s;
+  }
+  return Outcome{.text = ModelCheckText(*report),
+                 .json = ModelCheckJson(*report),
+                 .right = !flags.require || MeetsGoals(*report)};
+}
+
+absl::StatusOr<Outcome> RunFanin(const Flags& flags, ProgressLine& progress) {
+  CatchInterrupts();
+  FaninOptions options = flags.fanin;
+  LeaveOutBeyond(flags.most_rows, &options.fit.rows);
+  options.timeout = absl::Seconds(flags.connection.timeout_s);
+  options.connect = [&] { return ConnectTo(flags, kPollingUs); };
+  options.progress = [&](const std::string& text) { progress.Show("fanin: " + text); };
+  options.interrupted = Interrupted;
+  const auto report = MeasureFanin(options);
+  if (!report.ok()) return report.status();
+  if (!flags.picture.empty()) {
+    if (absl::Status s = WriteFile(flags.picture, FaninSvg(*report)); !s.ok()) return s;
+  }
+  return Outcome{.text = FaninText(*report), .json = FaninJson(*report)};
+}
+
+absl::StatusOr<Outcome> RunCommand(const Flags& flags, const std::string& command) {
+  if (command == "traces") return RunTraces(flags);
+  ProgressLine progress;
+  if (command == "model-check" || command == "frontier") return RunModel(flags, command, progress);
+  if (command == "fanin") return RunFanin(flags, progress);
+  return command == "replay" ? RunReplay(flags, progress) : RunLoad(flags, command, progress);
 }
 
 int Main(int argc, char** argv) {
@@ -264,7 +386,8 @@ int Main(int argc, char** argv) {
   } else {
     std::cout << outcome->text;
     if (!flags.json_file.empty()) {
-      if (absl::Status s = WriteJson(flags.json_file, outcome->json); !s.ok()) return Fail(app, s);
+      if (absl::Status s = WriteFile(flags.json_file, outcome->json.dump(2) + "\n"); !s.ok())
+        return Fail(app, s);
     }
   }
   std::cout.flush();

@@ -5,10 +5,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "client/client.h"
+#include "routing/chunk_id.h"
 #include "tools/admin_calls.h"
 #include "tools/command_line.h"
 #include "tools/ctl_views.h"
+#include "tools/explain.h"
 #include "tools/interrupt.h"
+#include "tools/node_costs.h"
 #include "tools/progress_line.h"
 
 namespace latentd {
@@ -23,7 +27,49 @@ struct Flags {
   std::string node;
   bool wait = false;
   double wait_timeout_s = 60;
+  // explain
+  std::vector<std::string> chunks;
+  std::vector<std::string> transports;
+  ExplainOptions explain;
 };
+
+void AddExplainFlags(CLI::App& app, Flags* flags) {
+  CLI::App& explain = *app.add_subcommand(
+      "explain",
+      "what a requester on this machine would best do about chunks, and what each way costs");
+  ExplainOptions& options = flags->explain;
+  explain.add_option("--chunks", flags->chunks, "ids of the chunks that every row attends")
+      ->required()
+      ->delimiter(',')
+      ->default_str("")
+      ->type_name("ID[,...]");
+  explain.add_option("--rows", options.rows, "(token, head) rows of one layer of one step")
+      ->check(WholeNumber(1));
+  explain.add_option("--steps", options.steps, "decode steps over these chunks")
+      ->check(WholeNumber(1));
+  explain.add_option("--cache", options.cache_bytes, "bytes that the requester can keep")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("BYTES");
+  explain.add_option("--deadline", options.deadline_us, "until the first step has to end; 0: none")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("MICROSECONDS");
+  explain
+      .add_option("--shift", options.position_shift,
+                  "positions that the chunks are used after the one that they were made for")
+      ->type_name("POSITIONS");
+  explain
+      .add_option("--prefill", options.prefill_us,
+                  "the requester can compute records anew, in so long a token; 0: it cannot")
+      ->check(CLI::Range(0.0, RuleOf(ConstantKind::kPrefill).most))
+      ->type_name("MICROSECONDS");
+  explain.add_flag("--calibrate", options.calibrate,
+                   "time the nodes' attention from here, whatever they say of it");
+  explain.add_option("--transports", flags->transports, "UCX transports, such as tcp")
+      ->default_str("auto")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->type_name("NAME[,...]");
+}
 
 void AddFlags(CLI::App& app, Flags* flags) {
   SetUp(app);
@@ -53,6 +99,7 @@ void AddFlags(CLI::App& app, Flags* flags) {
       ->needs(wait)
       ->check(PositiveSeconds())
       ->type_name("SECONDS");
+  AddExplainFlags(app, flags);
   CLI::App& resume = *app.add_subcommand("resume", "undo a drain");
   resume.add_option("NODE", flags->node, "the node's id; without it, the one at the endpoint");
 }
@@ -139,6 +186,32 @@ absl::StatusOr<View> Nodes(AdminCalls& calls) {
   return NodesView(*nodes, table.ok() ? *table : v1::RoutingTable());
 }
 
+absl::StatusOr<View> Explained(const Flags& flags) {
+  ExplainOptions options = flags.explain;
+  options.timeout = absl::Seconds(flags.connection.timeout_s);
+  for (const std::string& text : flags.chunks) {
+    const auto id = ParseChunkId(text);
+    if (!id.ok()) return id.status();
+    options.chunks.push_back(*id);
+  }
+  // It polls, as a frontend does that waits for a layer.
+  const auto client = Client::Connect({.endpoints = flags.connection.endpoints,
+                                       .client_name = "latentctl",
+                                       .tls = flags.connection.tls,
+                                       .transports = flags.transports,
+                                       .connect_timeout = options.timeout,
+                                       .call_timeout = options.timeout,
+                                       .spin = options.timeout});
+  if (!client.ok()) return client.status();
+  NodeCostsAnswers answers =
+      AskNodesForCosts(*(*client)->table(), flags.connection.tls, options.timeout);
+  options.costs = std::move(answers.costs);
+  auto report = ExplainChunks(**client, options);
+  if (!report.ok()) return report.status();
+  for (std::string& silent : answers.silent) report->notes.push_back(std::move(silent));
+  return View{report->ToText(), report->ToJson()};
+}
+
 template <typename Response, typename MakeView>
 absl::StatusOr<View> Shown(const absl::StatusOr<Response>& response, MakeView view) {
   if (!response.ok()) return response.status();
@@ -179,7 +252,8 @@ int Main(int argc, char** argv) {
   AddFlags(app, &flags);
   if (const auto code = ParseCommandLine(app, argc, argv)) return *code;
   const std::string command = app.get_subcommands().front()->get_name();
-  const absl::StatusOr<View> view = RunAnywhere(command, flags);
+  const absl::StatusOr<View> view =
+      command == "explain" ? Explained(flags) : RunAnywhere(command, flags);
   if (!view.ok()) return Fail(app, view.status());
   std::cout << (flags.output == "json" ? view->json.dump(2) + "\n" : view->text);
   return std::cout.flush() ? kExitOk : kExitFailed;

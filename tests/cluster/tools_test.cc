@@ -135,6 +135,12 @@ TEST_CASE("what is wrong on a command line is named, with exit code 2") {
            {{ctl, "--endpoint", "127.0.0.1:1", "chunks", "--limit", "0"}, "--limit: '0'"},
            {{ctl, "--endpoint", "127.0.0.1:1", "--timeout", "0", "status"}, "--timeout: '0'"},
            {{ctl, "--endpoint", "127.0.0.1:1", "drain", "--wait-timeout", "3"}, "--wait"},
+           {{ctl, "--endpoint", "127.0.0.1:1", "explain"}, "--chunks"},
+           {{ctl, "--endpoint", "127.0.0.1:1", "explain", "--chunks", "ab", "--rows", "0"}, "'0'"},
+           {{ctl, "--endpoint", "127.0.0.1:1", "explain", "--chunks", "ab", "--steps", "0"}, "'0'"},
+           {{bench, "--endpoint", "127.0.0.1:1", "fanin", "--rows", "0"}, "--rows: '0'"},
+           {{bench, "--endpoint", "127.0.0.1:1", "frontier", "--steps", "0"}, "--steps: '0'"},
+           {{bench, "--endpoint", "127.0.0.1:1", "model-check", "--holders", "0"}, "--holders"},
            {{bench, "--endpoint", "127.0.0.1:1", "latency", "--requests", "abc"}, "'abc'"},
            {{bench, "--endpoint", "127.0.0.1:1", "latency", "--warmup", "-1"}, "'-1'"}}) {
     const CommandResult result = RunCommand(c.arguments, Scaled(absl::Seconds(20)));
@@ -230,6 +236,86 @@ TEST_CASE("latent-bench reports what it has when it is interrupted, and when the
   CHECK(end->exit_code == 1);
   CHECK_THAT(bench.Out(), Contains("queries/s") && Contains("as the caller sees it"));
   CHECK_THAT(bench.Err(), Contains(interrupt ? "interrupted" : "draining"));
+}
+
+json LatentBenchJson(const std::string& endpoint, const std::vector<std::string>& arguments) {
+  const std::string file = FreshFolder("bench") + "/out.json";
+  std::vector<std::string> argv = {
+      Runfile("tools/latent-bench"), "--endpoint", endpoint, "--transports", "tcp", "--json", file};
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  const CommandResult result = RunCommand(argv, Scaled(absl::Seconds(60)));
+  INFO(result.out << result.err);
+  REQUIRE(result.end.exit_code == 0);
+  CHECK_FALSE(result.out.empty());
+  return json::parse(ReadFile(file));
+}
+
+TEST_CASE("model-check predicts points that it did not fit, and checks the planner's choices") {
+  Cluster cluster({.nodes = 2});
+  const json report =
+      LatentBenchJson(cluster.endpoint(), {"model-check", "--holders", "2", "--max-rows", "64",
+                                           "--rounds", "1", "--requests", "2", "--warmup", "1"});
+  for (const char* taken : {"medians", "quickest_tenth"}) {
+    const json& one = report[taken];
+    CHECK(one["points"].size() == 8);  // 16 and 32 rows, 2 numbers of tokens, 1 and 2 holders
+    CHECK(one["points"][0]["measured_us"] > 0);
+    CHECK(one["points"][0]["predicted_us"]["total"] > 0);
+    CHECK(one["mean_error_16_rows"].is_number());
+    CHECK(one["mean_error_512_rows"].is_null());
+    CHECK(one["choices"].size() == 40);
+  }
+}
+
+TEST_CASE("fanin and frontier draw what they measured") {
+  Cluster cluster;
+  const std::string folder = FreshFolder("pictures");
+  const json fanin =
+      LatentBenchJson(cluster.endpoint(), {"fanin", "--requesters", "4", "--tokens", "128",
+                                           "--max-rows", "64", "--rounds", "1", "--requests", "4",
+                                           "--warmup", "1", "--out", folder + "/fanin.svg"});
+  CHECK(fanin["points"].size() == 3);
+  CHECK(fanin["points"][2]["requesters"] == 4);
+  CHECK(fanin["points"][2]["per_second"] > 0);
+  LatentBenchJson(cluster.endpoint(),
+                  {"frontier", "--steps", "4", "--prefill", "50", "--max-rows", "64", "--rounds",
+                   "1", "--requests", "2", "--warmup", "1", "--out", folder + "/frontier.svg"});
+  for (const char* picture : {"/fanin.svg", "/frontier.svg"}) {
+    CHECK_THAT(ReadFile(folder + picture), Contains("<svg ") && Contains("</svg>"));
+  }
+}
+
+TEST_CASE("explain gives every term of every way, and names what it could not know") {
+  Cluster cluster;
+  RawRequester requester(cluster.endpoint());
+  std::mt19937_64 random(3);
+  const ChunkData chunk = RandomChunk({1, 5}, 64, 2, RecordFormat::kBf16, random);
+  REQUIRE(Publish(requester, chunk, WholeOf(chunk))->text() == "");
+  REQUIRE(Seal(requester, chunk)->text() == "");
+  const std::vector<std::string> arguments = {
+      "explain", "--transports", "tcp",  "--chunks", ToString(chunk.id), "--rows", "16", "--steps",
+      "8",       "--cache",      "64MiB"};
+  const CommandResult shown = Latentctl(cluster.endpoint(), arguments);
+  INFO(shown.out << shown.err);
+  REQUIRE(shown.end.exit_code == 0);
+  CHECK_THAT(shown.out, Contains("route node-1 probe") && Contains("fetch node-1 handshake") &&
+                            Contains("us in all"));
+  std::vector<std::string> as_json = {"--output", "json"};
+  as_json.insert(as_json.end(), arguments.begin(), arguments.end());
+  as_json.push_back("--calibrate");
+  const json report = json::parse(Latentctl(cluster.endpoint(), as_json).out);
+  REQUIRE(report["parts"].size() == 1);
+  CHECK(report["parts"][0]["tokens"] == 64);
+  const json& route = report["parts"][0]["alternatives"][0];
+  CHECK(route["primitive"] == "route");
+  CHECK(route["node"] == "node-1");
+  CHECK(route["terms_us"]["compute"] > 0);
+  CHECK(route["doubts"] == "");
+  CHECK(report["steps"] == 8);
+
+  const std::string unknown = ToString(ChunkId{2, 7});
+  const CommandResult nobody = Latentctl(cluster.endpoint(), {"explain", "--chunks", unknown});
+  CHECK(nobody.end.exit_code == 1);
+  CHECK_THAT(nobody.err, Contains(unknown));
 }
 
 TEST_CASE("latent-bench tells what is in a trace without a daemon") {
