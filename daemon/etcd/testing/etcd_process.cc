@@ -15,7 +15,6 @@
 namespace latentd::testing {
 namespace {
 
-constexpr char kEtcd[] = "/usr/bin/etcd";  // Debian's etcd-server
 constexpr char kCurl[] = "/usr/bin/curl";
 constexpr absl::Duration kPatience = absl::Seconds(30);
 constexpr size_t kPortsOfMember = 3;  // clients, other members, metrics
@@ -65,7 +64,7 @@ std::vector<std::string> EtcdProcesses::Argv(size_t member,
                     Url("http", ports[i * kPortsOfMember + 1]));
   }
   std::vector<std::string> argv = {
-      kEtcd,
+      options_.program,
       absl::StrCat("--name=m", member),
       absl::StrCat("--data-dir=", folder_, "/m", member),
       absl::StrCat("--listen-client-urls=", Url(scheme, own[0])),

@@ -23,6 +23,7 @@ struct EtcdProcessOptions {
   std::optional<TlsConfig> tls;  // clients must show a certificate
   // etcd's own; an election takes one to two of them. Leases live 1.5 of them at least.
   absl::Duration election_timeout = absl::Milliseconds(500);
+  std::string program = "/usr/bin/etcd";  // Debian's etcd-server
 };
 
 class EtcdProcesses {
