@@ -65,7 +65,8 @@ Schema<LaneConfig> LaneSchema() {
                 "Helper threads that compute for a cpu lane, besides the lane's own. A cuda lane "
                 "has none."),
       ScalarListKey("cpus", &C::cpus, CountCodec(0, kMaxCpus - 1), kMaxCpus,
-                    "CPUs that the lane's threads are bound to. Without it they run anywhere."),
+                    "CPUs that the lane's threads are bound to. Without it they run anywhere, "
+                    "those of a CUDA device on its NUMA node."),
   };
 }
 

@@ -3,6 +3,8 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <iterator>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -10,6 +12,8 @@
 #include "absl/strings/str_join.h"
 #include "daemon/process/log.h"
 #include "daemon/process/memory_check.h"
+#include "daemon/process/near_cpus.h"
+#include "kernels/cuda/devices.h"
 #include "kernels/cuda/records_memory.h"
 #include "transport/worker.h"
 
@@ -112,6 +116,27 @@ std::vector<LaneOptions> MakeLaneOptions(const Config& config, Generation genera
 
 namespace {
 
+// A lane of a GPU that is bound to nothing runs on the CPUs of the GPU's NUMA node: a word written
+// there by the device, or read by it, crosses no link between sockets.
+void StayNear(const CudaDevices& devices, const std::set<int>& allowed, LaneOptions& lane) {
+  const std::optional<int> index = ParseCudaDevice(lane.device);
+  if (!index.has_value() || !lane.cpus.empty()) return;
+  for (const CudaDevice& device : devices.devices) {
+    if (device.index != *index) continue;
+    const absl::StatusOr<std::set<int>> near = CpusNear(device.pci_bus_id);
+    if (!near.ok()) {
+      LogInfo("a lane runs anywhere: the CPUs near its GPU are not known",
+              {{"lane", lane.index}, {"error", near.status().message()}});
+      return;
+    }
+    std::set_intersection(near->begin(), near->end(), allowed.begin(), allowed.end(),
+                          std::back_inserter(lane.cpus));
+    LogInfo(
+        "a lane runs on the CPUs near its GPU",
+        {{"lane", lane.index}, {"device", lane.device}, {"cpus", absl::StrJoin(lane.cpus, ",")}});
+  }
+}
+
 // UCX looks for the device of the thread that makes its context.
 bool EnterCuda(const Config& config) {
   for (const LaneConfig& lane : config.data.lanes) {
@@ -127,7 +152,8 @@ bool EnterCuda(const Config& config) {
 absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& config,
                                                              Generation generation,
                                                              const LaneSeams& seams) {
-  if (absl::Status cpus = CheckCpus(config, AllowedCpus()); !cpus.ok()) return cpus;
+  const std::set<int> allowed = AllowedCpus();
+  if (absl::Status cpus = CheckCpus(config, allowed); !cpus.ok()) return cpus;
   if (absl::Status memory = CheckHostMemory(config, ReadMemoryBounds()); !memory.ok()) {
     return memory;
   }
@@ -141,8 +167,10 @@ absl::StatusOr<std::vector<std::unique_ptr<Lane>>> MakeLanes(const Config& confi
                                             ? std::string("auto")
                                             : absl::StrJoin(config.data.transports, ",")}});
 
+  const CudaDevices devices = ListCudaDevices();
   std::vector<std::unique_ptr<Lane>> lanes;
   for (LaneOptions& options : MakeLaneOptions(config, generation, seams)) {
+    StayNear(devices, allowed, options);
     const std::string name = absl::StrCat("data.lanes[", options.index, "] (", options.device,
                                           ", cache ", options.cache_bytes, " bytes): ");
     absl::StatusOr<std::unique_ptr<Lane>> lane = Lane::Create(std::move(options), *context);
