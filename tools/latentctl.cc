@@ -9,6 +9,7 @@
 #include "routing/chunk_id.h"
 #include "tools/admin_calls.h"
 #include "tools/command_line.h"
+#include "tools/costs_view.h"
 #include "tools/ctl_views.h"
 #include "tools/explain.h"
 #include "tools/interrupt.h"
@@ -27,6 +28,9 @@ struct Flags {
   std::string node;
   bool wait = false;
   double wait_timeout_s = 60;
+  bool compute = false;
+  bool links = false;
+  double measure_timeout_s = 600;
   // explain
   std::vector<std::string> chunks;
   std::vector<std::string> transports;
@@ -100,6 +104,15 @@ void AddFlags(CLI::App& app, Flags* flags) {
       ->check(PositiveSeconds())
       ->type_name("SECONDS");
   AddExplainFlags(app, flags);
+  app.add_subcommand("costs", "what nodes have measured of their devices and links");
+  CLI::App& calibrate = *app.add_subcommand(
+      "calibrate", "have a node measure its devices and links now, while it goes on answering");
+  calibrate.add_option("--node", flags->node, "the node's id; without it, the one at the endpoint");
+  calibrate.add_flag("--compute", flags->compute, "its devices only");
+  calibrate.add_flag("--links", flags->links, "its links only");
+  calibrate.add_option("--measure-timeout", flags->measure_timeout_s, "give up after this long")
+      ->check(PositiveSeconds())
+      ->type_name("SECONDS");
   CLI::App& resume = *app.add_subcommand("resume", "undo a drain");
   resume.add_option("NODE", flags->node, "the node's id; without it, the one at the endpoint");
 }
@@ -157,6 +170,13 @@ absl::StatusOr<View> Resume(AdminCalls& calls, const Flags&) {
   const auto resumed = calls.Resume();
   if (!resumed.ok()) return resumed.status();
   return View{"active\n", {{"state", "active"}}};
+}
+
+absl::StatusOr<View> Calibrate(AdminCalls& calls, const Flags& flags) {
+  const auto measured = calls.Calibrate(flags.compute, flags.links,
+                                        absl::Seconds(flags.measure_timeout_s));
+  if (!measured.ok()) return measured.status();
+  return CalibrateView(*measured, absl::Now());
 }
 
 // Does it to the node that the flags name, wherever it is.
@@ -226,6 +246,11 @@ absl::StatusOr<View> Run(AdminCalls& calls, const std::string& command, const Fl
                  [&](const v1::RoutingTable& table) { return TableView(table, flags.ranges); });
   }
   if (command == "chunks") return Shown(calls.Chunks(flags.limit, flags.prefix), ChunksView);
+  if (command == "costs") {
+    return Shown(calls.Costs(),
+                 [](const v1::CostsResponse& costs) { return CostsView(costs, absl::Now()); });
+  }
+  if (command == "calibrate") return ToNode(calls, flags, Calibrate);
   return ToNode(calls, flags, command == "drain" ? Drain : Resume);
 }
 
