@@ -10,7 +10,7 @@ Sets up this machine, builds latentd (on two cores about ten minutes the first t
 deploy/test.sh shares what is compiled), starts N daemons on loopback with a static
 routing table, publishes the traces' latent records to them, routes every recorded
 query to the daemons that hold its chunks, compares each answer with the model's own
-and prints the table. The exit status is 0 only when every answer was right, 1 when one
+prints the table, and what the planner would do about these chunks. The exit status is 0 only when every answer was right, 1 when one
 was wrong or something failed, 2 for a mistake on the command line.
 
   --nodes N          daemons to start, 1 to 16 (default 3)
@@ -169,6 +169,24 @@ for ((attempt = 0; attempt < 50; ++attempt)); do
   sleep 0.2
 done
 "$latentctl" --endpoint "127.0.0.1:${ports[0]}" nodes
+
+# What the planner would do about the sealed chunks that the traces left behind.
+cat > "$run/sealed.py" <<'EOF'
+import json
+import sys
+
+print(",".join(c["id"] for c in json.load(sys.stdin)["chunks"] if c["sealed"]), end=",")
+EOF
+sealed=
+for ((i = 0; i < nodes; ++i)); do
+  sealed+=$("$latentctl" --endpoint "127.0.0.1:${ports[i]}" --output json chunks | python3 "$run/sealed.py")
+done
+sealed=$(tr -s , <<<"$sealed" | sed 's/^,//; s/,$//')
+if [[ -n $sealed ]]; then
+  say "the planner's view of these chunks, for 16 rows over 16 steps:"
+  "$latentctl" --endpoint "127.0.0.1:${ports[0]}" explain --calibrate --rows 16 --steps 16 --cache 64MiB \
+    --chunks "$sealed" || die "the planner has no view"
+fi
 
 if ((keep)); then
   disown -a

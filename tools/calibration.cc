@@ -97,8 +97,12 @@ absl::Status AddSamples(AttendProbe& probe, LocalAttention& local,
   for (uint32_t i = 0; i < probe.holders(); ++i) {
     if (absl::Status s = AddNode(probe, i, options, samples.nodes[i]); !s.ok()) return s;
   }
+  // What it would have if it fetched from all of them.
   std::vector<uint32_t> more_tokens;
-  if (probe.holders() > 1) more_tokens.push_back(options.tokens.back() * probe.holders());
+  const uint64_t of_all = uint64_t{options.tokens.back()} * probe.holders();
+  if (probe.holders() > 1 && of_all <= local.most_tokens()) {
+    more_tokens.push_back(static_cast<uint32_t>(of_all));
+  }
   AddLocalSamples(local, more_tokens, options, samples);
   return absl::OkStatus();
 }

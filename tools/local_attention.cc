@@ -1,6 +1,7 @@
 #include "tools/local_attention.h"
 
 #include <algorithm>
+#include <cassert>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -51,6 +52,7 @@ LocalAttention::LocalAttention(const Layout& layout, uint32_t most_rows, uint32_
 }
 
 double LocalAttention::TimeAttendUs(uint32_t rows, uint32_t tokens) {
+  assert(rows <= lse_[0].size() && tokens <= most_tokens());
   const Segment segment = {.page_ids = page_ids_.data(), .visible_tokens = tokens};
   const uint32_t heads = HeadsOf(rows);
   const Group group = {.tokens = rows / heads, .segments = 1};

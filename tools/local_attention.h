@@ -19,7 +19,9 @@ class LocalAttention {
   // For at most so many rows and tokens. `threads`: helpers besides the calling thread.
   LocalAttention(const Layout& layout, uint32_t most_rows, uint32_t most_tokens, int threads);
 
-  // µs of one batch from handing it over to having its answer.
+  uint32_t most_tokens() const { return static_cast<uint32_t>(page_ids_.size()) * kPageTokens; }
+  // µs of one batch from handing it over to having its answer. REQUIRES: no more rows and tokens
+  // than it was made for.
   double TimeAttendUs(uint32_t rows, uint32_t tokens);
   // µs of merging the partials of `rows` rows of two holders, by partial and row.
   double TimeMergeUs(uint32_t rows);
