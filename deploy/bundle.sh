@@ -24,6 +24,14 @@ trap 'rm -rf "$work"' EXIT
 root=$work/latentd
 mkdir -p "$root/bin" "$root/lib" "$root/libexec"
 
+# Where the programs' UCX lies: not all that comes with it finds its libraries by itself.
+ucx=$(for program in "$@"; do ldd "$program"; done | awk '/libucp/ && $3 ~ /^\// { print $3 }' | tail -1)
+if [[ -n $ucx ]]; then
+  ucx=$(dirname "$(readlink -f "$ucx")")
+  beside=("$ucx"/../../libucx*.libs)
+  export LD_LIBRARY_PATH=$ucx:${beside[0]}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+fi
+
 # libraries PROGRAM: the paths of what it is linked with, but glibc.
 libraries() {
   local missing
@@ -55,9 +63,7 @@ done
 
 # UCX loads its modules from the folder `ucx` beside its libraries, and they what their wheel brings
 # along. Those that miss something of this machine's (the CUDA driver) go along all the same.
-ucp=$(for program in "$@"; do ldd "$program"; done | awk '/libucp/ { path = $3 } END { print path }')
-if [[ -n $ucp ]]; then
-  ucx=$(dirname "$(readlink -f "$ucp")")
+if [[ -n $ucx ]]; then
   mkdir -p "$root/lib/ucx"
   for module in "$ucx"/ucx/*.so.0; do
     [[ $module == *perftest* ]] || cp -Ln "$module" "$root/lib/ucx/"

@@ -1,35 +1,61 @@
 // How fast a node that joins copies: two daemons in two processes of this machine, DeepSeek-V3's
-// geometry, chunks of 256 tokens.
-//
-//   copy_benchmark [MiB] [transport] [ranges on their way]        default: 1024 tcp 4
-//
-// Prints what was copied and how fast, from the table that makes it join until it has claimed all of
-// the 65,536 slots; to be compared with one stream of `ucx_perftest` over the same transport
-// (docs/performance.md). 0 MiB: what the slots alone take.
+// geometry, chunks of 256 tokens; and how fast that is beside one stream of `ucx_perftest` over the
+// same transport. Each round measures all of it, one after the other: the stream, the copy of so many
+// MiB, and the copy of nothing, which is what the 65,536 slots alone take. docs/performance.md.
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "client/client.h"
 #include "config/loader.h"
+#include "daemon/process/log.h"
 #include "daemon/process/server.h"
 #include "daemon/replication/test_membership.h"
 #include "routing/chunk_id.h"
 #include "routing/placement.h"
+#include "tests/cluster/eventually.h"
+#include "tests/cluster/loopback.h"
+#include "tests/cluster/process.h"
+#include "tools/command_line.h"
+#include "tools/statistics.h"
+#include "tools/text_table.h"
 #include "transport/record_checksum.h"
 
 namespace latentd {
 namespace {
 
 constexpr uint32_t kTokens = 256;
+constexpr double kMiB = 1 << 20;
+
+struct Flags {
+  uint64_t mib = 1024;
+  std::string transport = "tcp";
+  int parallel = 4;
+  int rounds = 3;
+  std::string perftest;
+  std::string json;
+};
+
+// What one copy took.
+struct Copied {
+  uint64_t bytes = 0;
+  double seconds = 0;
+};
 
 template <typename T>
 T ValueOrDie(absl::StatusOr<T> value) {
@@ -44,12 +70,14 @@ struct Daemon {
   Replication* replication = nullptr;
 
   Daemon(const std::string& id, uint64_t mib, const std::string& transport, int parallel) {
+    StartLogging(LogSeverity::kWarn, LogStyle::kText);
     ConfigOrFaults loaded =
         LoadConfig(absl::StrCat("node: { id: ", id, ", advertise: 127.0.0.1 }\n",
                                 "control: { listen: \"127.0.0.1:0\" }\n", "data: { transports: [",
                                 transport, "], lanes: [{ device: cpu, cache: ", mib + mib / 4 + 64,
                                 "MiB }] }\n", "model: deepseek-v3\nmetrics: { listen: off }\n",
-                                "migration: { parallel: ", parallel, " }\n"),
+                                "migration: { parallel: ", parallel, " }\n",
+                                "calibration: { at_start: false }\n"),
                    "benchmark");
     if (!loaded.ok()) {
       std::cerr << ToString(loaded.faults);
@@ -96,7 +124,7 @@ void Fill(const Daemon& daemon, uint64_t mib) {
   const uint64_t checksum =
       RangeChecksum(records, layout.record_bytes(), 0, layout.layers, 0, kTokens);
   for (uint64_t i = 0; i * records.size() < mib << 20; ++i) {
-    const ChunkId id = PlaceChunkId(Slot{static_cast<uint16_t>(i * 997)}, {.hi = i, .lo = i});
+    const ChunkId id = PlaceChunkId(Slot{static_cast<uint16_t>(i * 997)}, {.hi = i, .lo = i + 1});
     absl::Status status =
         client->Publish({.chunk = id, .layers = layout.layers, .tokens = kTokens}, records);
     if (status.ok()) status = client->Seal(id, kTokens, checksum);
@@ -121,46 +149,186 @@ int Source(FILE* in, FILE* out, uint64_t mib, const std::string& transport, int 
   return std::fgetc(in) == EOF ? 0 : 1;
 }
 
-int Run(FILE* in, FILE* out, uint64_t mib, const std::string& transport, int parallel) {
-  Daemon daemon("node-b", mib, transport, parallel);
+// The process that joins.
+void Join(FILE* in, FILE* out, FILE* result, const Flags& flags, uint64_t mib) {
+  Daemon daemon("node-b", mib, flags.transport, flags.parallel);
   const NodeInfo source = Read(in);
   const TablePtr first = Next(nullptr, {source});
   Write(out, daemon.member->self);
   Read(in);
+  const auto claimed = [&] {
+    const std::lock_guard<std::mutex> lock(daemon.member->mutex);
+    return daemon.member->claims.size();
+  };
   const absl::Time start = absl::Now();
   daemon.member->Deliver(Next(first, {source, daemon.member->self}));
-  while (!daemon.member->ClaimedAll()) absl::SleepFor(absl::Milliseconds(1));
+  while (claimed() < kSlotCount) absl::SleepFor(absl::Milliseconds(1));
   const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
-  absl::SleepFor(absl::Milliseconds(300));  // until that is noted
-  const uint64_t bytes = daemon.replication->status().sync.counts.bytes;
-  std::printf("%.0f MiB copied; all claimed after %.3f s: %.0f MiB/s\n",
-              static_cast<double>(bytes) / (1 << 20), seconds,
-              static_cast<double>(bytes) / (1 << 20) / seconds);
-  return 0;
+  absl::SleepFor(absl::Milliseconds(500));  // until that is noted
+  std::fprintf(result, "%llu %f\n",
+               static_cast<unsigned long long>(daemon.replication->status().sync.counts.bytes),
+               seconds);
+  std::fflush(result);
+}
+
+struct Pipe {
+  int ends[2];
+  Pipe() {
+    if (pipe(ends) != 0) std::exit(1);
+  }
+  FILE* reader() { return fdopen(ends[0], "r"); }
+  FILE* writer() { return fdopen(ends[1], "w"); }
+};
+
+// Both daemons are children: whoever forks has no threads.
+Copied Copy(const Flags& flags, uint64_t mib) {
+  Pipe to_source, to_joiner, result;
+  const pid_t source = fork();
+  if (source == 0) {
+    close(to_source.ends[1]);
+    _exit(Source(to_source.reader(), to_joiner.writer(), mib, flags.transport, flags.parallel));
+  }
+  const pid_t joiner = fork();
+  if (joiner == 0) {
+    close(to_source.ends[0]);
+    close(to_joiner.ends[1]);
+    Join(to_joiner.reader(), to_source.writer(), result.writer(), flags, mib);
+    _exit(0);
+  }
+  for (const int end : {to_source.ends[0], to_source.ends[1], to_joiner.ends[0], to_joiner.ends[1],
+                        result.ends[1]}) {
+    close(end);
+  }
+  FILE* reader = result.reader();
+  unsigned long long bytes = 0;
+  double seconds = 0;
+  const bool told = std::fscanf(reader, "%llu %lf", &bytes, &seconds) == 2;
+  std::fclose(reader);
+  waitpid(joiner, nullptr, 0);
+  waitpid(source, nullptr, 0);
+  if (!told || bytes < mib << 20) {
+    std::cerr << "the copy failed\n";
+    std::exit(kExitFailed);
+  }
+  return {.bytes = bytes, .seconds = seconds};
+}
+
+std::string FindPerftest(const Flags& flags) {
+  if (!flags.perftest.empty()) return flags.perftest;
+  if (const char* named = std::getenv("LATENTD_PERFTEST"); named != nullptr) return named;
+  const auto beside =
+      std::filesystem::read_symlink("/proc/self/exe").parent_path() / "ucx_perftest";
+  return std::filesystem::exists(beside) ? beside.string() : "";
+}
+
+// MiB/s of one stream of active messages of 4 MiB, with the settings of transport/ucx_config.cc.
+std::optional<double> Stream(const std::string& perftest, const std::string& transport) {
+  const std::vector<std::string> argv = {"/usr/bin/env",
+                                         "UCX_TLS=" + transport,
+                                         "UCX_NET_DEVICES=lo",
+                                         "UCX_TCP_TX_SEG_SIZE=256K",
+                                         "UCX_TCP_RX_SEG_SIZE=256K",
+                                         perftest,
+                                         "-t",
+                                         "ucp_am_bw",
+                                         "-s",
+                                         "4194304",
+                                         "-n",
+                                         "500",
+                                         "-w",
+                                         "20",
+                                         "-p",
+                                         absl::StrCat(testing::FreePorts(1)[0])};
+  testing::Process server(argv, testing::FreshFolder("perftest") + "/server");
+  std::vector<std::string> client = argv;
+  client.push_back("127.0.0.1");
+  testing::CommandResult ended;
+  // Until the server listens.
+  testing::Eventually(absl::Seconds(5), [&] {
+    ended = testing::RunCommand(client, absl::Seconds(60));
+    return ended.end.exit_code == 0;
+  });
+  for (const absl::string_view line : absl::StrSplit(ended.out, '\n')) {
+    const std::vector<absl::string_view> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+    double mib_per_second = 0;
+    // Final: messages, three latencies, bandwidth on average and overall, ...
+    if (words.size() > 6 && words[0] == "Final:" && absl::SimpleAtod(words[6], &mib_per_second)) {
+      return mib_per_second;
+    }
+  }
+  std::cerr << "ucx_perftest says no bandwidth: " << ended.out << ended.err << "\n";
+  return std::nullopt;
+}
+
+int Run(const Flags& flags) {
+  const std::string perftest = FindPerftest(flags);
+  if (perftest.empty()) std::cerr << "no ucx_perftest (--perftest): the copies alone\n";
+  TextTable table({">round", ">stream MiB/s", ">MiB copied", ">seconds", ">of these the slots",
+                   ">MiB/s", ">/ stream", ">without the slots MiB/s", ">/ stream"});
+  std::vector<double> ratios, net_ratios;
+  nlohmann::json rounds = nlohmann::json::array();
+  for (int round = 1; round <= flags.rounds; ++round) {
+    std::cerr << "round " << round << " of " << flags.rounds << std::endl;
+    const auto stream = perftest.empty() ? std::nullopt : Stream(perftest, flags.transport);
+    const Copied empty = Copy(flags, 0);
+    const Copied full = Copy(flags, flags.mib);
+    const double mib = static_cast<double>(full.bytes) / kMiB;
+    const double rate = mib / full.seconds;
+    const double net_rate = mib / std::max(full.seconds - empty.seconds, 1e-3);
+    table.Add({absl::StrCat(round), stream ? Fixed(*stream, 0) : "", Fixed(mib, 0),
+               Fixed(full.seconds, 2), Fixed(empty.seconds, 2), Fixed(rate, 0),
+               stream ? Fixed(rate / *stream, 2) : "", Fixed(net_rate, 0),
+               stream ? Fixed(net_rate / *stream, 2) : ""});
+    rounds.push_back({{"mib", mib},
+                      {"seconds", full.seconds},
+                      {"slots_seconds", empty.seconds},
+                      {"mib_per_s", rate},
+                      {"net_mib_per_s", net_rate}});
+    if (!stream) continue;
+    rounds.back()["stream_mib_per_s"] = *stream;
+    ratios.push_back(rate / *stream);
+    net_ratios.push_back(net_rate / *stream);
+  }
+  std::cout << table.ToString();
+  nlohmann::json report = {{"benchmark", "copy"},
+                           {"transport", flags.transport},
+                           {"parallel", flags.parallel},
+                           {"rounds", rounds}};
+  if (!ratios.empty()) {
+    report["median_ratio"] = PercentilesOf(ratios).p50;
+    report["median_net_ratio"] = PercentilesOf(net_ratios).p50;
+    std::cout << "\nmedian of " << ratios.size()
+              << " rounds, copy / stream: " << Fixed(PercentilesOf(ratios).p50, 2)
+              << ", without what the slots alone take " << Fixed(PercentilesOf(net_ratios).p50, 2)
+              << " (goal: at least 0.70)\n";
+  }
+  if (!flags.json.empty()) testing::WriteFile(flags.json, report.dump(2) + "\n");
+  return kExitOk;
 }
 
 }  // namespace
 }  // namespace latentd
 
 int main(int argc, char** argv) {
-  const uint64_t mib = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1024;
-  const std::string transport = argc > 2 ? argv[2] : "tcp";
-  const int parallel = argc > 3 ? std::atoi(argv[3]) : 4;
-  int to_child[2], to_parent[2];
-  if (pipe(to_child) != 0 || pipe(to_parent) != 0) return 1;
-  // Before anything has threads.
-  const pid_t child = fork();
-  if (child == 0) {
-    close(to_child[1]);
-    close(to_parent[0]);
-    return latentd::Source(fdopen(to_child[0], "r"), fdopen(to_parent[1], "w"), mib, transport,
-                           parallel);
-  }
-  close(to_child[0]);
-  close(to_parent[1]);
-  FILE* out = fdopen(to_child[1], "w");
-  const int code = latentd::Run(fdopen(to_parent[0], "r"), out, mib, transport, parallel);
-  std::fclose(out);
-  waitpid(child, nullptr, 0);
-  return code;
+  latentd::Flags flags;
+  CLI::App app("How fast a node that joins copies, beside one stream of ucx_perftest.",
+               "copy_benchmark");
+  latentd::SetUp(app);
+  app.add_option("--mib", flags.mib, "to copy")
+      ->check(latentd::WholeNumber(1, 1 << 16))
+      ->capture_default_str();
+  app.add_option("--transport", flags.transport, "UCX's")->capture_default_str();
+  app.add_option("--parallel", flags.parallel, "ranges on their way: migration.parallel")
+      ->check(latentd::WholeNumber(1, 64))
+      ->capture_default_str();
+  app.add_option("--rounds", flags.rounds, "stream and copies in turn")
+      ->check(latentd::WholeNumber(1, 20))
+      ->capture_default_str();
+  app.add_option("--perftest", flags.perftest,
+                 "ucx_perftest; else $LATENTD_PERFTEST, or beside this program")
+      ->type_name("FILE");
+  app.add_option("--json", flags.json, "write everything that was measured there")
+      ->type_name("FILE");
+  if (const auto code = latentd::ParseCommandLine(app, argc, argv)) return *code;
+  return latentd::Run(flags);
 }

@@ -48,7 +48,7 @@ void AddClusterFlags(CLI::App& app, BenchFlags* flags) {
   app.add_option("--chunks", flags->chunks, "sealed chunks, of two layers")
       ->check(WholeNumber(2, 512))
       ->capture_default_str();
-  app.add_option("--tokens", flags->tokens, "of each chunk; a request attends two chunks")
+  app.add_option("--tokens", flags->tokens, "of each chunk")
       ->check(WholeNumber(1, 4096))
       ->capture_default_str();
   app.add_option("--heads", flags->heads, "of a request of one token")
@@ -81,7 +81,7 @@ void AddLoadFlags(CLI::App& app, BenchFlags* flags) {
       ->capture_default_str();
 }
 
-BenchData MakeData(const BenchFlags& flags) {
+BenchData MakeData(const BenchFlags& flags, int chunks_per_question) {
   BenchData data;
   std::mt19937_64 random(23);
   const auto tokens = static_cast<uint32_t>(flags.tokens);
@@ -90,11 +90,13 @@ BenchData MakeData(const BenchFlags& flags) {
     data.chunks.push_back(RandomChunk(id, tokens, kLayers, RecordFormat::kBf16, random));
   }
   for (size_t i = 0; i < data.chunks.size(); ++i) {
-    const ExpectedPart one{&data.chunks[i], tokens};
-    const ExpectedPart next{&data.chunks[(i + 1) % data.chunks.size()], tokens};
+    std::vector<ExpectedPart> parts;
+    for (int part = 0; part < chunks_per_question; ++part) {
+      parts.push_back({&data.chunks[(i + static_cast<size_t>(part)) % data.chunks.size()], tokens});
+    }
     data.questions.push_back(MakeQuestion(static_cast<uint32_t>(i) % kLayers, 1,
-                                          static_cast<uint32_t>(flags.heads), false, {one, next},
-                                          random));
+                                          static_cast<uint32_t>(flags.heads), false,
+                                          std::move(parts), random));
   }
   return data;
 }

@@ -27,7 +27,7 @@ struct BenchFlags {
   double lease_s = 3;
   int chunks = 48;
   int tokens = 512;  // of a chunk
-  int heads = 16;    // of a question, which is about two chunks
+  int heads = 16;    // of a question
   int requesters = 4;
   double share = 0.3;  // of what the cluster can answer
   double rate = 0;     // requests a second, instead of a share
@@ -41,12 +41,12 @@ void AddClusterFlags(CLI::App& app, BenchFlags* flags);
 // Those of a load of a fixed rate.
 void AddLoadFlags(CLI::App& app, BenchFlags* flags);
 
-// Questions, each about two chunks, with their answers.
+// Questions, each about one chunk or two, with their answers.
 struct BenchData {
   std::deque<ChunkData> chunks;
   std::vector<Question> questions;
 };
-BenchData MakeData(const BenchFlags& flags);
+BenchData MakeData(const BenchFlags& flags, int chunks_per_question);
 void Publish(const BenchData& data, const ClientOptions& client);
 
 // What the requesters reach when each asks one after the other, and the rate that the flags ask for.

@@ -100,7 +100,7 @@ void Print(const std::vector<Round>& rounds) {
 int Run(const BenchFlags& flags) {
   Say("starting etcd and the daemons");
   BenchCluster cluster(flags.cluster);
-  const BenchData data = MakeData(flags);
+  const BenchData data = MakeData(flags, 2);
   Publish(data, cluster.ClientOf());
   Say("how much the cluster can answer");
   const Pace pace = MeasurePace(flags, data, cluster.ClientOf());
