@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/local_part.h"
+#include "routing/cost_model.h"
 #include "routing/layout_rope.h"
 #include "transport/errors.h"
 #include "transport/wire_build.h"
@@ -15,9 +16,11 @@
 namespace latentd {
 namespace {
 
-uint64_t RowBytes(const Geometry& geometry) {
-  return uint64_t{geometry.row_width()} * sizeof(Bf16);
-}
+// What routing/, which knows no wire, counts of a request beside its rows.
+static_assert(kRouteRequestBytes ==
+              sizeof(wire::RequestHeader) + sizeof(wire::AttendBody) + sizeof(wire::GroupEntry));
+static_assert(kRouteChunkBytes == sizeof(wire::ChunkEntry));
+static_assert(kRouteReplyBytes == sizeof(wire::ReplyHeader));
 
 uint64_t AnswerRowBytes(const Geometry& geometry, OutFormat format) {
   return uint64_t{geometry.latent_width} * OutValueBytes(format) + sizeof(float);

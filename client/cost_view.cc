@@ -24,7 +24,7 @@ uint64_t PlanIdOf(std::string_view node) { return std::max<uint64_t>(RendezvousS
 void CostView::Take(const NodeCosts& costs) {
   Known& known = nodes_[costs.node];
   const bool timed_here = known.compute_timed != absl::InfiniteFuture();
-  if (timed_here && costs.measured <= known.compute_timed) return;
+  if (timed_here && costs.compute_measured <= known.compute_timed) return;
   known.compute = costs.compute;
   known.compute_generation = costs.generation;
   known.compute_timed = absl::InfiniteFuture();
@@ -48,11 +48,15 @@ void CostView::SetLink(const NodeId& node, const PairConstants& pair, Generation
 
 void CostView::OnAnswer(const HolderTiming& timing, absl::Time now) {
   Known& known = nodes_[timing.node];
-  // The rows of a large request come while it is counted as waiting.
-  const double transfer_us =
-      static_cast<double>(timing.bytes_sent) / known.link.out_bytes_per_us.Usable();
+  // The rows of a large request come while it is counted as waiting. A link that nobody measured
+  // explains nothing of it.
+  const auto& out = known.link.out_bytes_per_us;
+  const double transfer_us = out.state == ConstantState::kMeasured
+                                 ? static_cast<double>(timing.bytes_sent) / out.Usable()
+                                 : 0;
   const double waited_us = std::max(0.0, static_cast<double>(timing.queue_ns) * 1e-3 - transfer_us);
-  const double before_us = Faded(known.queue_us, now - known.queue_at);
+  const double before_us =
+      known.queue_at == absl::InfinitePast() ? 0 : Faded(known.queue_us, now - known.queue_at);
   known.queue_us = before_us + kNewest * (waited_us - before_us);
   known.queue_at = now;
   known.refuses_until = absl::InfinitePast();
@@ -80,8 +84,10 @@ void CostView::Follow(const RoutingTable& table) {
 
 HolderLoad CostView::LoadOf(const Known& known, absl::Time now) const {
   HolderLoad load;
-  load.queue_us =
-      MeasuredConstant<ConstantKind::kQueue>(Faded(known.queue_us, now - known.queue_at));
+  if (known.queue_at != absl::InfinitePast()) {
+    load.queue_us =
+        MeasuredConstant<ConstantKind::kQueue>(Faded(known.queue_us, now - known.queue_at));
+  }
   load.saturated = now < known.refuses_until;
   if (load.saturated) {
     load.retry_after_us = MeasuredConstant<ConstantKind::kRetryAfter>(known.retry_after_us);
@@ -94,8 +100,8 @@ PlanHolder CostView::At(const NodeId& node, absl::Time now) const {
   holder.id = PlanIdOf(node);
   const auto it = nodes_.find(node);
   if (it == nodes_.end()) {
-    holder.node = &aged_[node];
-    holder.load = LoadOf(Known{}, now);
+    static const NodeConstants& unknown = *new NodeConstants;
+    holder.node = &unknown;
     return holder;
   }
   const Known& known = it->second;

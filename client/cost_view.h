@@ -49,9 +49,9 @@ class CostView {
   // Forgets nodes that are gone; what was measured of another life of a node is stale.
   void Follow(const RoutingTable& table);
 
-  // `node` of the result borrows from this view, until the next call that changes it. Of an unknown
-  // node: everything missing. The load is measured, and without a queue, where no answer came for
-  // some seconds: nobody has seen it busy.
+  // `node` of the result borrows from this view, until the next call of it. Of an unknown node:
+  // everything missing. So is the queue, until an answer has come; when none comes any more it
+  // fades to nothing.
   PlanHolder At(const NodeId& node, absl::Time now) const;
 
  private:
@@ -72,7 +72,7 @@ class CostView {
 
   const absl::Duration stale_after_;
   std::map<NodeId, Known> nodes_;
-  // What `At` hands out of unknown nodes, and of those whose table has become old.
+  // What `At` hands out of nodes whose table has become old.
   mutable std::map<NodeId, NodeConstants> aged_;
 };
 

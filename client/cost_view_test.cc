@@ -47,14 +47,15 @@ std::shared_ptr<const RoutingTable> TableOf(const std::vector<NodeInfo>& nodes) 
   return RoutingTable::Create(parts).value();
 }
 
-TEST_CASE("a node that nobody measured is dear, not free, and has no queue that anybody saw") {
+TEST_CASE("a node that nobody measured is dear, not free, and so is its queue") {
   const CostView view(absl::Seconds(60));
   const PlanHolder holder = view.At("node-a", kNow);
   CHECK(holder.id == PlanIdOf("node-a"));
   CHECK(holder.id != PlanIdOf("node-b"));
   CHECK(ComputeState(holder) == ConstantState::kMissing);
   CHECK(holder.pair.probe_us.state == ConstantState::kMissing);
-  CHECK(QueueUs(holder.load) == 0);
+  CHECK(holder.load.queue_us.state == ConstantState::kMissing);
+  CHECK(QueueUs(holder.load) > 0);
 }
 
 TEST_CASE("what was timed from here is used while it is new and is stale after that") {
@@ -73,14 +74,15 @@ TEST_CASE("a node's own table is taken unless one was timed from here since") {
   CostView view(absl::Seconds(60));
   NodeCosts costs;
   costs.node = "node-a";
-  costs.measured = kNow;
+  costs.measured = kNow + absl::Seconds(1000);  // a link of its
+  costs.compute_measured = kNow;
   costs.compute = Compute(30);
   view.Take(costs);
   CHECK(ComputeUs(view.At("node-a", kNow)) == 30);
   view.SetCompute("node-a", Compute(25), Generation{0}, kNow + absl::Seconds(1));
   view.Take(costs);
   CHECK(ComputeUs(view.At("node-a", kNow)) == 25);
-  costs.measured = kNow + absl::Seconds(2);
+  costs.compute_measured = kNow + absl::Seconds(2);
   view.Take(costs);
   CHECK(ComputeUs(view.At("node-a", kNow)) == 30);
 }
@@ -116,6 +118,9 @@ TEST_CASE("while a request's own rows arrive it does not wait for others") {
   timing.bytes_sent = 500'000;  // at 1,000 bytes/us
   view.OnAnswer(timing, kNow);
   CHECK(QueueUs(view.At("node-a", kNow).load) == 0);
+  timing.node = "node-b";  // over a link that nobody measured
+  for (int i = 0; i < 50; ++i) view.OnAnswer(timing, kNow);
+  CHECK(QueueUs(view.At("node-b", kNow).load) == Approx(500).epsilon(0.01));
 }
 
 TEST_CASE("a holder that refuses costs at least its hint until then, or until it answers") {

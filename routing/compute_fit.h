@@ -14,10 +14,6 @@
 
 namespace latentd {
 
-// `kLatency`: the batch alone on the device, from handing it over to its end. `kThroughput`: the
-// same while other requesters' batches keep the device busy.
-enum class ComputeRegime : uint8_t { kLatency = 0, kThroughput = 1 };
-
 struct ComputeSample {
   uint32_t rows = 0;
   uint32_t tokens = 0;

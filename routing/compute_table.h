@@ -25,6 +25,10 @@ inline constexpr double kLeastUsPerRowToken = 1e-7;
 inline constexpr double kLeastBatchUs = 0.1;
 inline constexpr double kMostBatchUs = 1e8;
 
+// `kLatency`: the batch alone on the device, from handing it over to its end. `kThroughput`: the
+// same while other requesters' batches keep the device busy.
+enum class ComputeRegime : uint8_t { kLatency = 0, kThroughput = 1 };
+
 // A table at one number of rows, set by ComputeTable::AtRows; `tokens` is the table's own.
 struct ComputeCurve {
   const double* tokens;  // kMaxTablePoints, +inf after the last

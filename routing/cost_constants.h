@@ -3,11 +3,9 @@
 // in which state it is, and answers with a usable value in every state: never zero, never NaN, and
 // the less is known the dearer, so that a path nobody measured does not win over one that was.
 //
-// Plain values without heap or pointers; any thread. They can be carried in the control plane's
-// messages as they are: a constant as one `double` (absent: missing), a table as three packed
-// repeated fields (uint32 rows, uint32 tokens, float us) for each format and regime, both beside
-// the time of their measurement in the node's entry (`v1.Node`), the links as one entry for each
-// peer. States do not travel: the reader tells stale from the age and quarantined by `Vet`.
+// Plain values without heap or pointers; any thread. costs_proto.h takes them to and from the control
+// plane's messages. States do not travel: the reader tells stale from the age and quarantined by
+// `Vet`.
 #ifndef LATENTD_ROUTING_COST_CONSTANTS_H_
 #define LATENTD_ROUTING_COST_CONSTANTS_H_
 
@@ -20,7 +18,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "kernels/mla.h"
-#include "routing/compute_fit.h"
 #include "routing/compute_table.h"
 
 namespace latentd {

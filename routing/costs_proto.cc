@@ -97,6 +97,9 @@ class Reader {
                   {message.tokens().data(), static_cast<size_t>(message.tokens_size())},
                   {message.us().data(), static_cast<size_t>(message.us_size())}, one));
     if (Old(message.measured_unix_ms())) MarkStale(one);
+    absl::Time& oldest = reading_.costs.compute_measured;
+    const absl::Time measured = TimeOf(message.measured_unix_ms());
+    oldest = oldest == absl::InfinitePast() ? measured : std::min(oldest, measured);
     TimedTable& all = reading_.costs.compute.Compute(*format, *regime);
     all = Dearer(all, one.Compute(*format, *regime));
   }

@@ -28,7 +28,8 @@ struct PeerLink {
 struct NodeCosts {
   NodeId node;
   Generation generation{};
-  absl::Time measured = absl::InfinitePast();  // the newest of what follows
+  absl::Time measured = absl::InfinitePast();          // the newest of what follows
+  absl::Time compute_measured = absl::InfinitePast();  // the oldest of its compute tables
   // Of the dearest of the node's lanes: an id does not say which of them has its chunk.
   NodeConstants compute;
   std::vector<PeerLink> links;

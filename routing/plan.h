@@ -62,7 +62,6 @@ struct PlanRequest {
   uint64_t free_cache_bytes = 0;   // at the requester, for what is fetched or computed
   uint64_t resident_tokens = 0;    // attended at the requester in any plan
   double deadline_us = 0;          // until the first step has ended; 0: none
-  uint64_t model_positions = 0;    // 0: not known, shifts are not checked against it
   std::span<const PlanPart> parts;
 };
 

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/rope.h"
+#include "routing/layout_rope.h"
 
 namespace latentd {
 namespace {
@@ -53,20 +55,9 @@ absl::Status CheckPart(const PlanPart& part, const PlanRequest& request, size_t 
     }
   }
   if (part.position_shift == 0) return absl::OkStatus();
-  if (request.layout->rope_width == 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(name(), ": shifted by ", part.position_shift, " positions, but layout ",
-                     request.layout->model, " has no rope part to turn"));
-  }
-  const uint64_t distance = part.position_shift < 0
-                                ? uint64_t{0} - static_cast<uint64_t>(part.position_shift)
-                                : static_cast<uint64_t>(part.position_shift);
-  if (request.model_positions != 0 && distance >= request.model_positions) {
-    return absl::OutOfRangeError(absl::StrCat(name(), ": shifted by ", part.position_shift,
-                                              " positions, the model has ",
-                                              request.model_positions));
-  }
-  return absl::OkStatus();
+  const absl::Status shift = CheckShift(RopeOf(*request.layout), part.position_shift);
+  if (shift.ok()) return shift;
+  return absl::Status(shift.code(), absl::StrCat(name(), ": ", shift.message()));
 }
 
 }  // namespace
@@ -97,11 +88,6 @@ absl::Status CheckPlanRequest(const PlanRequest& request, std::span<const PlanHo
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
-}
-
-uint64_t ModelPositions(const Layout& layout) {
-  const double factor = std::isfinite(layout.rope.yarn_factor) ? layout.rope.yarn_factor : 1;
-  return static_cast<uint64_t>(layout.rope.original_context * std::clamp(factor, 1.0, 1e6));
 }
 
 }  // namespace latentd

@@ -17,13 +17,9 @@ inline constexpr uint64_t kMaxPlanPageBytes = uint64_t{1} << 27;
 
 // INVALID_ARGUMENT names the field, or the part or holder by its id: no rows, steps, tokens or
 // layers, beyond the limits above, a replica that is no holder's index, a deadline that is no time.
-// FAILED_PRECONDITION: a part that is shifted although the layout has no rope part to turn.
-// OUT_OF_RANGE: a shift beyond the model's positions.
+// Of a part that is shifted as CheckShift (kernels/rope.h): FAILED_PRECONDITION where the layout has
+// no rope part to turn, OUT_OF_RANGE beyond the model's positions.
 absl::Status CheckPlanRequest(const PlanRequest& request, std::span<const PlanHolder> holders);
-
-// The tokens that a model of this layout has positions for, by its yarn parameters; 0: they do not
-// say.
-uint64_t ModelPositions(const Layout& layout);
 
 }  // namespace latentd
 

@@ -83,7 +83,6 @@ struct TestWorld {
             .free_cache_bytes = free_cache_bytes,
             .resident_tokens = resident_tokens,
             .deadline_us = deadline_us,
-            .model_positions = 163840,
             .parts = parts};
   }
   absl::Status TryPlan(Plan& plan, const Plan* previous = nullptr,
