@@ -118,6 +118,12 @@ bool Calibrator::Rest(Part part, absl::Duration time) {
   return stopping_;
 }
 
+bool Calibrator::BackOff(absl::Duration time) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait_for(lock, absl::ToChronoMicroseconds(time), [&] { return stopping_; });
+  return stopping_;
+}
+
 bool Calibrator::stopping() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return stopping_;
@@ -141,7 +147,11 @@ void Calibrator::Trouble(const std::string& of, const absl::Status& status) {
   LogWarn("not measured", {{"what", of}, {"reason", std::string(status.message())}});
 }
 
-void Calibrator::Publish() { membership_->PublishCosts(ledger_.message()); }
+// One after the other: the newest is the last that the membership is given.
+void Calibrator::Publish() {
+  const std::lock_guard<std::mutex> lock(publish_);
+  membership_->PublishCosts(ledger_.message());
+}
 
 void Calibrator::MeasureLanes() {
   bool all = true;
@@ -149,15 +159,15 @@ void Calibrator::MeasureLanes() {
     const uint32_t index = lane->options().index;
     const absl::Time began = SteadyNow();
     std::unique_lock<std::mutex> quiet(quiet_);
-    const auto tables = SurveyLane(*lane, options_.lanes, [&](absl::Duration time) {
+    const auto tables = SurveyLane(*lane, options_.lanes, [&](Pause pause, absl::Duration time) {
       quiet.unlock();
-      const bool end = Rest(kCompute, time);
+      const bool end = pause == Pause::kRest ? Rest(kCompute, time) : BackOff(time);
       quiet.lock();
       return end;
     });
     quiet.unlock();
     if (stopping()) return;
-    Trouble(absl::StrCat("lane ", index), tables.status());
+    Trouble(absl::StrCat("lane ", index), tables.ok() ? tables->trouble : tables.status());
     all &= tables.ok();
     if (!tables.ok()) continue;
     ledger_.SetLane(index, *tables, absl::Now());
@@ -173,7 +183,10 @@ void Calibrator::MeasureLanes() {
 }
 
 void Calibrator::MeasureLinks() {
-  if (options_.link_bytes_per_s == 0) return;
+  if (options_.link_bytes_per_s == 0) {
+    Trouble("links", absl::FailedPreconditionError("calibration.link_rate is 0: none is timed"));
+    return;
+  }
   for (const NodeId& gone : schedule_.SetPeers(peers_(), SteadyNow())) {
     ledger_.DropLink(gone);
     Trouble(absl::StrCat("link to ", gone), absl::OkStatus());
@@ -209,16 +222,19 @@ absl::Status Calibrator::MeasureLink(const LinkPeer& peer) {
                         .connect_timeout = absl::Seconds(1)};
   const auto client = Client::Connect(std::move(options));
   if (!client.ok()) return client.status();
+  LinkTimings all;
   absl::StatusOr<PairConstants> pair;
   for (int tried = 0; tried < kTriesPerLink; ++tried) {
     const std::lock_guard<std::mutex> quiet(quiet_);
     const auto timings = TimeLink(**client, {.node = peer.id},
                                   {.sizes = {0, 4096, 16384, 65536, 262144, 1048576},
-                                   .most_bytes = kBytesPerLink / kTriesPerLink,
+                                   .most_bytes = kBytesPerLink,
                                    .timeout = absl::Seconds(2),
                                    .interrupted = [this] { return stopping(); }});
     if (!timings.ok()) return timings.status();
-    pair = FitPair(peer.id, *timings);
+    all.out.insert(all.out.end(), timings->out.begin(), timings->out.end());
+    all.in.insert(all.in.end(), timings->in.begin(), timings->in.end());
+    pair = FitPair(peer.id, all);
     if (!absl::IsFailedPrecondition(pair.status())) break;
   }
   if (!pair.ok()) return pair.status();

@@ -89,6 +89,8 @@ class Calibrator {
   absl::Status MeasureLink(const LinkPeer& peer);
   // For as long as it says, unless somebody asks for results now; true: the end.
   bool Rest(Part part, absl::Duration time);
+  // For as long as it says; true: the end.
+  bool BackOff(absl::Duration time);
   bool stopping() const;
   void Trouble(const std::string& of, const absl::Status& status);
   void Publish();
@@ -100,7 +102,8 @@ class Calibrator {
   CostLedger ledger_;
   LinkSchedule schedule_;  // of the links' thread
 
-  std::mutex quiet_;  // held by what is being timed: lanes and links would disturb each other
+  std::mutex quiet_;    // held by what is being timed: lanes and links would disturb each other
+  std::mutex publish_;  // taken before the ledger is read for others
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kFewestTimes = 3;
 // Batches that fill the device and its caches before one is timed; throughput needs as many as are
-// in flight, which are two.
+// in flight.
 constexpr uint32_t kWarmups = 3;
 // After an interruption: requests often come in trains.
 constexpr absl::Duration kFirstPause = absl::Milliseconds(20);
@@ -32,14 +32,20 @@ class Surveyor {
                  .longest_batch_us = absl::ToDoubleMicroseconds(options.longest_batch)}) {}
 
   absl::StatusOr<LaneTables> Run() {
+    absl::Status trouble;
     while (const auto point = survey_.Next()) {
-      if (absl::Status s = TimePoint(*point); !s.ok()) return s;
+      trouble = TimePoint(*point);
+      if (absl::IsDeadlineExceeded(trouble)) break;
+      if (!trouble.ok()) return trouble;
     }
     const auto latency = survey_.Table(ComputeRegime::kLatency);
-    if (!latency.ok()) return latency.status();
     const auto throughput = survey_.Table(ComputeRegime::kThroughput);
-    if (!throughput.ok()) return throughput.status();
-    return LaneTables{*latency, *throughput, survey_.points_timed()};
+    if (!latency.ok() || !throughput.ok()) {
+      if (!trouble.ok()) return trouble;
+      if (!skipped_.ok()) return skipped_;
+      return latency.ok() ? throughput.status() : latency.status();
+    }
+    return LaneTables{*latency, *throughput, survey_.points_timed(), trouble};
   }
 
  private:
@@ -51,6 +57,7 @@ class Surveyor {
       const absl::StatusOr<BatchTimes> answer = TimeBatches(point, point.batches - times.size());
       const absl::Duration took = SteadyNow() - began;
       if (absl::IsResourceExhausted(answer.status())) {
+        skipped_ = answer.status();
         survey_.Skip();
         return absl::OkStatus();
       }
@@ -60,9 +67,8 @@ class Surveyor {
                                                ? size_t{1}
                                                : std::max<size_t>(kFewestTimes, point.batches / 2));
       const absl::Duration rest = took * (1 / std::clamp(options_.share, 1e-3, 1.0) - 1);
-      if (wait_(enough ? rest : std::max(rest, pause))) {
-        return absl::CancelledError("the calibration was ended");
-      }
+      const bool end = wait_(Pause::kRest, rest) || (!enough && wait_(Pause::kBackOff, pause));
+      if (end) return absl::CancelledError("the calibration was ended");
       if (enough) {
         survey_.Add(times);
         return absl::OkStatus();
@@ -92,6 +98,7 @@ class Surveyor {
   const LaneSurveyOptions& options_;
   const WaitOrEnd& wait_;
   ComputeSurvey survey_;
+  absl::Status skipped_;  // the last point that there was no room for
 };
 
 }  // namespace

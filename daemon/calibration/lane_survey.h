@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 
 #include "absl/status/statusor.h"
@@ -28,14 +29,20 @@ struct LaneSurveyOptions {
 struct LaneTables {
   ComputeTable latency;
   ComputeTable throughput;
-  size_t points = 0;  // timed
+  size_t points = 0;     // timed
+  absl::Status trouble;  // why there are not more of them; OK: there are all that fit
 };
 
+enum class Pause : uint8_t {
+  kRest,  // the lane is let alone for its share of the time; not where somebody waits for results
+  kBackOff,  // requests came: it is tried again after this, whoever waits
+};
 // Waits for so long, or until it is to end: then true.
-using WaitOrEnd = std::function<bool(absl::Duration)>;
+using WaitOrEnd = std::function<bool(Pause, absl::Duration)>;
 
-// CANCELLED: told to end; DEADLINE_EXCEEDED: the lane was too busy; otherwise as
-// Lane::TimeBatches. The lane has its pages back.
+// A lane that has been too busy for `patience` is not timed further: tables are of the points before.
+// CANCELLED: told to end; DEADLINE_EXCEEDED: the lane was too busy for a table; RESOURCE_EXHAUSTED:
+// its cache has no page to spare; otherwise as Lane::TimeBatches. The lane has its pages back.
 absl::StatusOr<LaneTables> SurveyLane(Lane& lane, const LaneSurveyOptions& options,
                                       const WaitOrEnd& wait);
 

@@ -1,15 +1,18 @@
 // A real lane is timed over the grid: its tables are monotone, and it has everything back.
 #include "daemon/calibration/lane_survey.h"
 
+#include <atomic>
 #include <catch2/catch.hpp>
+#include <thread>
 
+#include "absl/time/clock.h"
 #include "daemon/lane/lane_test_client.h"
 #include "daemon/testing/fake_lane.h"
 
 namespace latentd {
 namespace {
 
-const WaitOrEnd kNoWait = [](absl::Duration) { return false; };
+const WaitOrEnd kNoWait = [](Pause, absl::Duration) { return false; };
 const LaneSurveyOptions kQuick = {.share = 1, .longest_batch = absl::Milliseconds(2)};
 
 LaneOptions Options() {
@@ -48,7 +51,7 @@ TEST_CASE("a survey that is told to end does so at once, and the lane has its pa
   const uint64_t pages_free = world.stats().pages_free.Get();
   int waits = 0;
   const auto tables =
-      SurveyLane(*world.lane, kQuick, [&waits](absl::Duration) { return ++waits == 5; });
+      SurveyLane(*world.lane, kQuick, [&waits](Pause, absl::Duration) { return ++waits == 5; });
   CHECK(tables.status().code() == absl::StatusCode::kCancelled);
   CHECK(waits == 5);
   CHECK(world.stats().pages_free.Get() == pages_free);
@@ -60,7 +63,7 @@ TEST_CASE("a survey rests for as long as its share of the lane's time says") {
   const absl::Time began = absl::Now();
   const auto tables =
       SurveyLane(*world.lane, {.share = 0.25, .longest_batch = absl::Microseconds(200)},
-                 [&rested](absl::Duration rest) {
+                 [&rested](Pause, absl::Duration rest) {
                    rested += rest;
                    return false;
                  });
@@ -71,7 +74,43 @@ TEST_CASE("a survey rests for as long as its share of the lane's time says") {
   CHECK(rested <= 3 * (absl::Now() - began));
 }
 
-TEST_CASE("a lane that cannot be timed, or is too busy, is named by an error") {
+TEST_CASE("a lane that has requests is backed off from, whoever waits") {
+  LaneWorld world(Options());
+  TestClient client(world);
+  client.Fill(1, 100);
+  std::atomic<bool> stop = false;
+  std::thread busy([&] {
+    while (!stop) (void)client.Attend({.chunks = {TestClient::Entry(1, 100)}});
+  });
+  LaneSurveyOptions options = kQuick;
+  options.patience = absl::Milliseconds(300);
+  int back_offs = 0;
+  const auto tables = SurveyLane(*world.lane, options, [&](Pause pause, absl::Duration time) {
+    if (pause == Pause::kRest) return false;
+    CHECK(time >= absl::Milliseconds(20));
+    absl::SleepFor(time);
+    return ++back_offs == 5;
+  });
+  stop = true;
+  busy.join();
+  CHECK(back_offs >= 1);
+  const bool gave_up = absl::IsCancelled(tables.status()) ||
+                       absl::IsDeadlineExceeded(tables.status()) ||
+                       (tables.ok() && absl::IsDeadlineExceeded(tables->trouble));
+  CHECK((gave_up || tables.ok()));
+}
+
+TEST_CASE("a lane whose cache has no page to spare says so") {
+  LaneOptions options = TestOptions(/*pages=*/4);
+  LaneWorld world(options);
+  TestClient client(world);
+  client.Fill(1, 3 * kPageTokens);
+  const auto tables = SurveyLane(*world.lane, kQuick, kNoWait);
+  CHECK(absl::IsResourceExhausted(tables.status()));
+  CHECK(tables.status().message().find("to spare") != absl::string_view::npos);
+}
+
+TEST_CASE("a lane that cannot be timed is named by an error") {
   FakeLane lane(TestOptions());
   CHECK(SurveyLane(lane, kQuick, kNoWait).status().code() == absl::StatusCode::kUnimplemented);
 

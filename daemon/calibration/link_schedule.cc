@@ -1,6 +1,7 @@
 #include "daemon/calibration/link_schedule.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace latentd {
@@ -48,9 +49,13 @@ void LinkSchedule::MakeAllDue(absl::Time now) {
 }
 
 std::optional<LinkPeer> LinkSchedule::Due(absl::Time now) const {
+  const auto turn = [this](const Entry& entry) {
+    return std::tuple(entry.due, entry.peer.id < self_, entry.peer.id);
+  };
   const Entry* first = nullptr;
   for (const auto& [id, entry] : entries_) {
-    if (entry.due <= now && (first == nullptr || entry.due < first->due)) first = &entry;
+    if (entry.due > now || !entry.peer.answers) continue;
+    if (first == nullptr || turn(entry) < turn(*first)) first = &entry;
   }
   return first == nullptr ? std::nullopt : std::optional(first->peer);
 }

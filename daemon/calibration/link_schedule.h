@@ -1,6 +1,7 @@
 // `LinkSchedule` says which link is to be timed next: one that never was, or whose peer has another
 // life, at once; one that could not be, after a while that grows; the others once in a period, the
-// oldest first. Of more peers than it may have it keeps those that follow this node in the order of
+// oldest first, and of equals those that follow this node in the order of ids, so that not all nodes
+// begin with the same peer. One that does not answer keeps what was timed. Of more peers than it may have it keeps those that follow this node in the order of
 // ids, so that all nodes together time links all over the cluster.
 //
 // Pure: times come in. Any one thread.
@@ -22,6 +23,7 @@ struct LinkPeer {
   NodeId id;
   std::string control_address;
   Generation generation{};  // 0: not known
+  bool answers = true;      // false: it is not timed just now
 
   friend bool operator==(const LinkPeer&, const LinkPeer&) = default;
 };

@@ -28,11 +28,34 @@ std::vector<NodeId> TimeDue(LinkSchedule& schedule, absl::Time now) {
 TEST_CASE("each peer is timed at once, and again after a period, the node itself never") {
   LinkSchedule schedule("b", kPeriod, 64);
   schedule.SetPeers({Peer("a"), Peer("b"), Peer("c")}, kNow);
-  CHECK(TimeDue(schedule, kNow) == std::vector<NodeId>{"a", "c"});
+  CHECK(TimeDue(schedule, kNow) == std::vector<NodeId>{"c", "a"});
   CHECK(TimeDue(schedule, kNow + kPeriod - absl::Seconds(1)).empty());
   CHECK(TimeDue(schedule, kNow + kPeriod).size() == 2);
   schedule.MakeAllDue(kNow + kPeriod + absl::Seconds(1));
   CHECK(TimeDue(schedule, kNow + kPeriod + absl::Seconds(1)).size() == 2);
+}
+
+TEST_CASE("nodes begin with the peer that follows them") {
+  for (const char* self : {"a", "b", "c", "d"}) {
+    LinkSchedule schedule(self, kPeriod, 64);
+    schedule.SetPeers({Peer("a"), Peer("b"), Peer("c"), Peer("d")}, kNow);
+    const NodeId first = self == NodeId("d") ? "a" : NodeId(1, static_cast<char>(*self + 1));
+    CHECK(schedule.Due(kNow)->id == first);
+  }
+}
+
+TEST_CASE("a peer that does not answer for a while is not timed, and not forgotten") {
+  LinkSchedule schedule("self", kPeriod, 64);
+  schedule.SetPeers({Peer("a")}, kNow);
+  TimeDue(schedule, kNow);
+  LinkPeer silent = Peer("a", 0);
+  silent.answers = false;
+  CHECK(schedule.SetPeers({silent}, kNow).empty());
+  CHECK(TimeDue(schedule, kNow + 2 * kPeriod).empty());
+  CHECK(schedule.SetPeers({Peer("a")}, kNow + absl::Seconds(1)).empty());
+  CHECK(TimeDue(schedule, kNow + absl::Seconds(1)).empty());
+  schedule.SetPeers({Peer("a", 2)}, kNow + absl::Seconds(2));
+  CHECK(TimeDue(schedule, kNow + absl::Seconds(2)).size() == 1);
 }
 
 TEST_CASE(

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <span>
 
@@ -17,18 +18,18 @@ namespace {
 constexpr uint64_t kFillBytes = uint64_t{512} << 10;
 
 // Values between -1 and 1: what is all zeros takes a device less time.
-void FillWithNoise(std::span<Bf16> values) {
+std::vector<Bf16> MakeNoise(const Geometry& geometry) {
   std::minstd_rand random(1);
+  std::vector<Bf16> values(uint64_t{kPageTokens} * geometry.row_width());
   for (Bf16& value : values) {
     value = FloatToBf16(static_cast<float>(random() % 2048) / 1024.0f - 1.0f);
   }
+  return values;
 }
 
-std::vector<std::byte> MakePageRecords(const Layout& layout) {
+std::vector<std::byte> MakePageRecords(const Layout& layout, std::span<const Bf16> noise) {
   const Geometry geometry = layout.geometry();
-  std::vector<Bf16> values(uint64_t{kPageTokens} * geometry.row_width());
-  FillWithNoise(values);
-  const auto bytes = std::as_bytes(std::span(values));
+  const auto bytes = std::as_bytes(noise);
   if (layout.record_format == RecordFormat::kBf16) return {bytes.begin(), bytes.end()};
   std::vector<std::byte> records(layout.layer_bytes());
   QuantizeRecords(geometry, bytes.data(), kPageTokens, records.data());
@@ -47,7 +48,8 @@ TrialScratch::TrialScratch(LatentStore* store, PayloadPool* buffers, double high
       buffers_(buffers),
       high_watermark_(high_watermark),
       write_pages_(write_bytes / store->layout().page_bytes() + 1),
-      page_records_(MakePageRecords(store->layout())) {}
+      noise_(MakeNoise(store->layout().geometry())),
+      page_records_(MakePageRecords(store->layout(), noise_)) {}
 
 TrialScratch::~TrialScratch() {
   for (const uint32_t page : pages_) store_->arena().Free(page);
@@ -92,7 +94,7 @@ absl::Status TrialScratch::ReserveBuffers(const BatchTrial& trial, uint32_t batc
       return absl::ResourceExhaustedError(
           absl::StrCat("no memory for ", row_bytes, " bytes of rows"));
     }
-    FillWithNoise({reinterpret_cast<Bf16*>(rows_.data()), row_bytes / sizeof(Bf16)});
+    rows_written_ = 0;
   }
   const uint64_t bytes = AnswerBytes(trial, geometry);
   answers_.resize(std::max<size_t>(answers_.size(), batches));
@@ -108,6 +110,16 @@ absl::Status TrialScratch::ReserveBuffers(const BatchTrial& trial, uint32_t batc
 }
 
 absl::StatusOr<bool> TrialScratch::Fill() {
+  if (const uint64_t left = rows_.bytes().size() - rows_written_; left > 0) {
+    const auto noise = std::as_bytes(std::span(noise_));
+    for (uint64_t filled = 0; filled < std::min(left, kFillBytes);) {
+      const uint64_t some = std::min<uint64_t>(left - filled, noise.size());
+      std::memcpy(rows_.data() + rows_written_, noise.data(), some);
+      rows_written_ += some;
+      filled += some;
+    }
+    return false;
+  }
   std::vector<RecordRun> runs;
   const uint64_t bytes = page_records_.size();
   while (written_ < pages_.size() && runs.size() * bytes < kFillBytes) {

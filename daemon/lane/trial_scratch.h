@@ -33,7 +33,8 @@ class TrialScratch {
   // Makes room for a trial with `batches` in flight. RESOURCE_EXHAUSTED: names the pages, or the
   // bytes, that are not to be had; INVALID_ARGUMENT: it attends nothing.
   absl::Status Reserve(const BatchTrial& trial, uint32_t batches);
-  // Writes some of the records that are not written yet; true once all are. INTERNAL: the device.
+  // Writes some of the rows and records that are not written yet; true once all are. INTERNAL: the
+  // device.
   absl::StatusOr<bool> Fill();
   // The trial's batch, as the i-th of those in flight. REQUIRES: Reserve, and Fill said true.
   Problem ProblemOf(const BatchTrial& trial, size_t i);
@@ -48,10 +49,12 @@ class TrialScratch {
   PayloadPool* const buffers_;
   const double high_watermark_;
   const uint64_t write_pages_;
-  std::vector<std::byte> page_records_;  // of one layer of a page
+  const std::vector<Bf16> noise_;              // a page's tokens of it
+  const std::vector<std::byte> page_records_;  // of one layer of a page
   std::vector<uint32_t> pages_;
   size_t written_ = 0;
   PayloadBuffer rows_;
+  uint64_t rows_written_ = 0;  // bytes
   std::vector<PayloadBuffer> answers_;
   Group group_;
   Segment segment_;

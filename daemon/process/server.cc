@@ -229,9 +229,10 @@ std::vector<LinkPeer> Server::PeersToMeasure() const {
     const auto record = peers_->Find(node.id);
     const bool answers = record.has_value() && (record->state == PeerState::kActive ||
                                                 record->state == PeerState::kDraining);
-    if (!answers) continue;
-    peers.push_back(
-        {.id = node.id, .control_address = node.control_address, .generation = record->generation});
+    peers.push_back({.id = node.id,
+                     .control_address = node.control_address,
+                     .generation = answers ? record->generation : Generation{},
+                     .answers = answers});
   }
   return peers;
 }
