@@ -36,9 +36,16 @@ absl::StatusOr<AttendProbe> AttendProbe::Create(Client& client, const AttendProb
   if (!placer.ok()) return placer.status();
   const Geometry geometry = client.layout().geometry();
   AttendProbe probe(client, options);
-  probe.rows_ = RandomBf16(random, uint64_t{options.most_rows} * geometry.row_width());
-  probe.out_.resize(uint64_t{options.most_rows} * geometry.latent_width * sizeof(Bf16));
-  probe.lse_.resize(options.most_rows);
+  auto memory = QueryMemory::Create(options.device);
+  if (!memory.ok()) return memory.status();
+  probe.memory_ = *std::move(memory);
+  auto buffers =
+      QueryBuffers::Create(*probe.memory_, options.most_rows, geometry, OutFormat::kBf16);
+  if (!buffers.ok()) return buffers.status();
+  probe.buffers_ = *buffers;
+  const std::vector<Bf16> rows =
+      RandomBf16(random, uint64_t{options.most_rows} * geometry.row_width());
+  if (auto s = probe.memory_->Write(probe.buffers_.rows, rows.data()); !s.ok()) return s;
   const std::vector<std::byte> records =
       RandomRecords(random, client.layout(), uint64_t{options.most_tokens} * options.layers);
   for (size_t i = 0; i < placer->nodes(); ++i) {
@@ -54,21 +61,16 @@ absl::StatusOr<AttendProbe> AttendProbe::Create(Client& client, const AttendProb
 absl::StatusOr<AttendTiming> AttendProbe::Attend(uint32_t rows, uint32_t tokens, uint32_t first,
                                                  uint32_t holders) {
   if (options_.interrupted()) return absl::CancelledError("interrupted");
-  const Geometry geometry = client_->layout().geometry();
   std::vector<VisibleChunk> chunks(chunks_.begin() + first, chunks_.begin() + first + holders);
   for (VisibleChunk& chunk : chunks) chunk.visible_tokens = tokens;
   const uint32_t heads = HeadsOf(rows);
   const QueryGroup group = {.tokens = rows / heads, .chunks = chunks};
-  const AttendQuery query = {
-      .layer = 0,
-      .scale = kProbeScale,
-      .heads = heads,
-      .groups = {&group, 1},
-      .rows = std::span(rows_).first(uint64_t{rows} * geometry.row_width()),
-      .out = std::span(out_).first(uint64_t{rows} * geometry.latent_width * sizeof(Bf16)),
-      .lse = std::span(lse_).first(rows)};
+  AttendQuery query = {.layer = 0, .scale = kProbeScale, .heads = heads, .groups = {&group, 1}};
+  buffers_.Fill(*memory_, rows, &query);
   const Clock::time_point start = Clock::now();
   const auto answer = client_->Attend(query, options_.timeout);
+  // A device has merged it by then.
+  if (absl::Status s = memory_->Finish(); !s.ok()) return s;
   const std::chrono::duration<double, std::micro> total = Clock::now() - start;
   if (!answer.ok()) return answer.status();
   const auto slowest = std::max_element(

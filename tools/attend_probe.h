@@ -6,13 +6,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/client.h"
-#include "kernels/bf16.h"
+#include "tools/query_memory.h"
 
 namespace latentd {
 
@@ -32,6 +34,7 @@ struct AttendProbeOptions {
   uint32_t most_rows = 0;    // of a query
   uint32_t most_tokens = 0;  // of a chunk
   uint32_t layers = 1;       // that the chunks have
+  std::string device;        // whose memory queries and answers are in: "cuda:N"; empty: the host's
   absl::Duration timeout = absl::Seconds(10);
   std::function<bool()> interrupted = [] { return false; };
 };
@@ -62,9 +65,8 @@ class AttendProbe {
   AttendProbeOptions options_;
   std::vector<NodeId> nodes_;
   std::vector<VisibleChunk> chunks_;
-  std::vector<Bf16> rows_;
-  std::vector<std::byte> out_;
-  std::vector<float> lse_;
+  std::unique_ptr<QueryMemory> memory_;
+  QueryBuffers buffers_;
 };
 
 // Heads of a query of so many rows: the most, up to kMaxHeads, that divide them.

@@ -71,6 +71,24 @@ absl::Status FitNode(absl::string_view name, const Layout& layout,
   return absl::OkStatus();
 }
 
+// Both bandwidths from how attends of the fewest tokens grow with the bytes that they move.
+absl::Status FitPairFromAttends(const Layout& layout, const NodeSamples& node,
+                                PairConstants& pair) {
+  const Geometry geometry = layout.geometry();
+  std::vector<LinkSample> moved;
+  const uint32_t fewest = node.attend_us.begin()->first.tokens;
+  for (const auto& [point, times] : node.attend_us) {
+    if (point.tokens != fewest) continue;
+    const uint64_t bytes = point.rows * (RowBytes(geometry) + PartialBytes(geometry));
+    for (const double us : times) moved.push_back({bytes, us});
+  }
+  const auto fit = FitLink(moved);
+  if (!fit.ok()) return fit.status();
+  pair.out_bytes_per_us = pair.in_bytes_per_us =
+      MeasuredConstant<ConstantKind::kBandwidth>(fit->bandwidth_bytes_per_us);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 double QuantileOf(std::vector<double> values, double quantile) {
@@ -93,6 +111,7 @@ std::vector<PlanHolder> Calibration::Holders() const {
 
 absl::Status AddSamples(AttendProbe& probe, LocalAttention& local,
                         const CalibrationOptions& options, CalibrationSamples& samples) {
+  samples.on_device = !probe.options().device.empty();
   samples.nodes.resize(probe.holders());
   for (uint32_t i = 0; i < probe.holders(); ++i) {
     if (absl::Status s = AddNode(probe, i, options, samples.nodes[i]); !s.ok()) return s;
@@ -129,7 +148,10 @@ absl::StatusOr<Calibration> Calibrate(const Layout& layout, const std::vector<No
                                       const CalibrationSamples& samples, double quantile) {
   Calibration all;
   all.names = names;
-  all.requester.merge_us = MeasuredConstant<ConstantKind::kMerge>(Median(samples.merge_us));
+  // A device merges what a launch takes, whatever the rows: that is in the attends.
+  const double merge_us =
+      samples.on_device ? RuleOf(ConstantKind::kMerge).least : Median(samples.merge_us);
+  all.requester.merge_us = MeasuredConstant<ConstantKind::kMerge>(merge_us);
   const double splice = Median(samples.splice_records_per_us);
   if (!std::isnan(splice)) {
     all.requester.splice_records_per_us = MeasuredConstant<ConstantKind::kSpliceRate>(splice);
@@ -148,6 +170,9 @@ absl::StatusOr<Calibration> Calibrate(const Layout& layout, const std::vector<No
     Constant<ConstantKind::kCopyRate> copy;
     if (absl::Status s = FitFetch(names[i], node.fetch, *pair, copy); !s.ok()) return s;
     copies.push_back(copy.value);
+    if (samples.on_device) {
+      if (absl::Status s = FitPairFromAttends(layout, node, *pair); !s.ok()) return s;
+    }
     RoutePricer pricer;
     HolderLoad idle;
     idle.queue_us = MeasuredConstant<ConstantKind::kQueue>(0);

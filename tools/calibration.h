@@ -44,6 +44,9 @@ struct CalibrationSamples {
   std::map<GridPoint, std::vector<double>> local_us;  // of the requester itself
   std::vector<double> merge_us;                       // a row and partial
   std::vector<double> splice_records_per_us;          // NaN: the layout has no rope
+  // Rows and answers were in a device's memory. Echoes are of the host's, and so is the merge that
+  // is timed: what a row takes beside the probe is then told from the attends alone.
+  bool on_device = false;
 };
 
 struct Calibration {

@@ -61,6 +61,23 @@ TEST_CASE("a calibration predicts round trips between the points that it was fit
   CHECK(calibration->requester.prefill_us_per_token.state == ConstantState::kMissing);
 }
 
+TEST_CASE("of rows in a device's memory the link's bandwidth is told from the attends") {
+  CalibrationSamples samples = Samples();
+  samples.on_device = true;
+  // 40 us, whatever is merged, and 20,000 bytes/us both ways, where echoes have a tenth of that.
+  const auto device_us = [](uint32_t rows, uint32_t tokens) {
+    return 40 + rows * (1152.0 + 1028.0) / 20000 + 1e-5 * rows * tokens;
+  };
+  for (auto& [point, times] : samples.nodes[0].attend_us)
+    times = {device_us(point.rows, point.tokens)};
+  const auto calibration = Calibrate(kLayout, {"node-a"}, samples);
+  REQUIRE(calibration.ok());
+  const RoutePrediction route = PredictRoute(kLayout, calibration->Holders(),
+                                             calibration->requester, {.rows = 512, .tokens = 1024});
+  CHECK(route.layer_us == Approx(device_us(512, 1024)).epsilon(0.01));
+  CHECK(route.merge_us < 0.01);
+}
+
 TEST_CASE("without a rope there is no rate of turning records, and without nodes no copies") {
   CalibrationSamples samples = Samples();
   samples.splice_records_per_us = {std::numeric_limits<double>::quiet_NaN()};

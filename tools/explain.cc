@@ -184,6 +184,9 @@ class Explanation {
       Note(absl::StrCat("fetch from ", node), s);
     }
     view_.SetLink(node, *pair, Generation{}, absl::Now());
+    // Its answer tells how long requests wait there.
+    const auto answer = client_.Echo({.node = node}, {}, 0, options_.timeout);
+    if (answer.ok()) view_.OnAnswer(*answer, absl::Now());
   }
 
   // Of a part that nobody else could answer, or else the first.

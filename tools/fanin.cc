@@ -1,7 +1,9 @@
 #include "tools/fanin.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <span>
 #include <thread>
 #include <utility>
 
@@ -30,25 +32,30 @@ struct Samples {
   double batch_rows = 0;
 };
 
-// One number of requesters, each asking again as soon as it is answered.
+// The requesters of one thread, each asking again as soon as it is answered, until every thread has
+// what it wants.
 class Crowd {
  public:
-  Crowd(std::vector<Requester>& requesters, uint32_t count, const VisibleChunk& chunk,
-        const FaninOptions& options)
-      : requesters_(requesters), count_(count), chunk_(chunk), options_(options) {
+  // `unfinished`: threads that have not.
+  Crowd(std::span<Requester> requesters, uint32_t threads, const VisibleChunk& chunk,
+        const FaninOptions& options, std::atomic<uint32_t>& unfinished)
+      : requesters_(requesters), chunk_(chunk), options_(options), unfinished_(unfinished) {
+    const auto count = static_cast<uint32_t>(requesters.size());
     // What each one waits is only its own once all are under way.
-    warmup_ = std::max(options.warmup, 2 * count);
-    wanted_ = std::max(options.requests, 2 * count);
+    warmup_ = std::max(options.warmup / threads, 2 * count);
+    wanted_ = std::max(options.requests / threads, 2 * count);
   }
 
-  absl::Status Run() {
-    for (uint32_t i = 0; i < count_; ++i) Ask(i);
+  void Run() {
+    for (uint32_t i = 0; i < requesters_.size(); ++i) Ask(i);
     while (in_flight_ > 0) {
-      for (uint32_t i = 0; i < count_; ++i) requesters_[i].client->Progress();
+      for (Requester& one : requesters_) one.client->Progress();
       if (options_.interrupted() && status_.ok()) status_ = absl::CancelledError("interrupted");
     }
-    return status_;
+    if (samples_.latency_us.size() < wanted_) --unfinished_;
   }
+
+  const absl::Status& status() const { return status_; }
 
   const Samples& samples() const { return samples_; }
   double per_second() const {
@@ -84,21 +91,22 @@ class Crowd {
     const Clock::time_point now = Clock::now();
     ++answered_;
     if (answered_ == warmup_) first_ = now;
-    if (answered_ > warmup_ && samples_.latency_us.size() < wanted_) {
+    if (answered_ > warmup_) {
       last_ = now;
       const std::chrono::duration<double, std::micro> us = now - requesters_[index].start;
       samples_.latency_us.push_back(us.count());
       const HolderTiming& holder = answer->holders.front();
       samples_.queue_us.push_back(static_cast<double>(holder.queue_ns) * 1e-3);
       samples_.batch_rows += holder.batch_rows;
+      if (samples_.latency_us.size() == wanted_) --unfinished_;
     }
-    if (status_.ok() && samples_.latency_us.size() < wanted_) Ask(index);
+    if (status_.ok() && unfinished_ > 0) Ask(index);
   }
 
-  std::vector<Requester>& requesters_;
-  const uint32_t count_;
+  const std::span<Requester> requesters_;
   const VisibleChunk chunk_;
   const FaninOptions& options_;
+  std::atomic<uint32_t>& unfinished_;
   uint32_t warmup_ = 0;
   uint32_t wanted_ = 0;
   uint32_t in_flight_ = 0;
@@ -124,17 +132,52 @@ absl::StatusOr<std::vector<Requester>> Connect(const FaninOptions& options) {
   return requesters;
 }
 
+struct Measured {
+  Samples samples;
+  double per_second = 0;
+};
+
+// `requesters` of them, dealt out to at most options.threads threads.
+absl::StatusOr<Measured> Measure(std::span<Requester> requesters, const VisibleChunk& chunk,
+                                 const FaninOptions& options) {
+  const uint32_t count = static_cast<uint32_t>(requesters.size());
+  const uint32_t threads = std::clamp(options.threads, 1u, count);
+  std::atomic<uint32_t> unfinished = threads;
+  std::vector<std::unique_ptr<Crowd>> crowds;
+  for (uint32_t i = 0; i < threads; ++i) {
+    const uint32_t first = count * i / threads;
+    crowds.push_back(
+        std::make_unique<Crowd>(requesters.subspan(first, count * (i + 1) / threads - first),
+                                threads, chunk, options, unfinished));
+  }
+  std::vector<std::thread> running;
+  for (const auto& crowd : crowds) running.emplace_back([&crowd] { crowd->Run(); });
+  for (std::thread& thread : running) thread.join();
+  Measured all;
+  for (const auto& crowd : crowds) {
+    if (!crowd->status().ok()) return crowd->status();
+    const Samples& some = crowd->samples();
+    all.samples.latency_us.insert(all.samples.latency_us.end(), some.latency_us.begin(),
+                                  some.latency_us.end());
+    all.samples.queue_us.insert(all.samples.queue_us.end(), some.queue_us.begin(),
+                                some.queue_us.end());
+    all.samples.batch_rows += some.batch_rows;
+    all.per_second += crowd->per_second();
+  }
+  return all;
+}
+
 FaninPoint Predicted(const Layout& layout, const Calibration& calibration, uint32_t requesters,
-                     const FaninOptions& options, const Crowd& crowd) {
+                     const FaninOptions& options, const Measured& measured) {
   const PredictionCase at = {.rows = options.rows, .tokens = options.tokens};
   PlanHolder holder = calibration.Holders().front();
+  const Samples& samples = measured.samples;
   FaninPoint point = {.requesters = requesters};
   point.predicted_us = PredictFaninUs(layout, holder, calibration.requester, at, requesters);
-  point.latency = PercentilesOf(crowd.samples().latency_us);
-  point.per_second = crowd.per_second();
-  point.queue_us = Median(crowd.samples().queue_us);
-  point.mean_batch_rows =
-      crowd.samples().batch_rows / static_cast<double>(crowd.samples().latency_us.size());
+  point.latency = PercentilesOf(samples.latency_us);
+  point.per_second = measured.per_second;
+  point.queue_us = Median(samples.queue_us);
+  point.mean_batch_rows = samples.batch_rows / static_cast<double>(samples.latency_us.size());
   holder.load.queue_us = MeasuredConstant<ConstantKind::kQueue>(point.queue_us);
   point.from_reports_us = PredictRoute(layout, {&holder, 1}, calibration.requester, at).layer_us;
   return point;
@@ -142,7 +185,10 @@ FaninPoint Predicted(const Layout& layout, const Calibration& calibration, uint3
 
 }  // namespace
 
-absl::StatusOr<FaninReport> MeasureFanin(const FaninOptions& options) {
+absl::StatusOr<FaninReport> MeasureFanin(const FaninOptions& wanted) {
+  FaninOptions options = wanted;
+  // Beyond its grid a table is careful rather than right.
+  if (options.tokens > options.fit.tokens.back()) options.fit.tokens.push_back(options.tokens);
   auto requesters = Connect(options);
   if (!requesters.ok()) return requesters.status();
   Client& first = *requesters->front().client;
@@ -165,13 +211,14 @@ absl::StatusOr<FaninReport> MeasureFanin(const FaninOptions& options) {
   if (!calibration.ok()) return calibration.status();
   FaninReport report = {.rows = options.rows,
                         .tokens = options.tokens,
+                        .threads = options.threads,
                         .transports = first.TransportsTo(probe->holder(0))};
   const VisibleChunk chunk = {.id = probe->chunk(0), .visible_tokens = options.tokens};
   for (uint32_t count = 1; count <= options.most_requesters; count *= 2) {
     options.progress(absl::StrCat(count, " requesters"));
-    Crowd crowd(*requesters, count, chunk, options);
-    if (absl::Status s = crowd.Run(); !s.ok()) return s;
-    report.points.push_back(Predicted(first.layout(), *calibration, count, options, crowd));
+    const auto measured = Measure(std::span(*requesters).first(count), chunk, options);
+    if (!measured.ok()) return measured.status();
+    report.points.push_back(Predicted(first.layout(), *calibration, count, options, *measured));
   }
   return report;
 }

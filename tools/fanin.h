@@ -1,5 +1,6 @@
 // Many requesters, each with a connection of its own and one query in flight, on one holder's chunk:
-// what each waits and how many are answered, measured and predicted. One thread; blocks.
+// what each waits and how many are answered, measured and predicted. Blocks; `interrupted`
+// is called by threads of its own.
 #ifndef LATENTD_TOOLS_FANIN_H_
 #define LATENTD_TOOLS_FANIN_H_
 
@@ -23,7 +24,8 @@ struct FaninOptions {
   uint32_t tokens = 2048;
   uint32_t requests = 200;  // of each number of requesters, all together, at least one each
   uint32_t warmup = 50;
-  uint32_t rounds = 4;  // of the calibration that comes first
+  uint32_t rounds = 4;   // of the calibration that comes first
+  uint32_t threads = 1;  // that the requesters are dealt out to
   int local_threads = 1;
   std::function<absl::StatusOr<std::unique_ptr<Client>>()> connect;
   std::function<void(const std::string&)> progress = [](const std::string&) {};
@@ -45,6 +47,7 @@ struct FaninPoint {
 struct FaninReport {
   uint32_t rows = 0;
   uint32_t tokens = 0;
+  uint32_t threads = 1;
   std::string transports;
   std::vector<FaninPoint> points;  // 1, 2, 4 ... requesters
 };

@@ -14,6 +14,7 @@
 #include "tools/latency.h"
 #include "tools/model_check.h"
 #include "tools/model_report.h"
+#include "tools/node_costs.h"
 #include "tools/progress_line.h"
 #include "tools/replay.h"
 #include "tools/trace.h"
@@ -124,6 +125,10 @@ void AddModelFlags(CLI::App& app, Flags* flags) {
   fanin.add_option("--rows", flags->fanin.rows, "of each query")->check(WholeNumber(1, 16384));
   fanin.add_option("--tokens", flags->fanin.tokens, "that each query attends")
       ->check(WholeNumber(1));
+  fanin
+      .add_option("--threads", flags->fanin.threads,
+                  "that the requesters are dealt out to: cores of this machine that the daemon leaves")
+      ->check(WholeNumber(1, 256));
   fanin
       .add_option("--requests", flags->fanin.requests,
                   "round trips that count, of each number of requesters; at least two each")
@@ -326,6 +331,9 @@ absl::StatusOr<Outcome> RunModel(const Flags& flags, const std::string& command,
   LeaveOutBeyond(flags.most_rows, &options.fit.rows);
   if (command == "frontier") options.steps = {flags.steps};
   options.timeout = absl::Seconds(flags.connection.timeout_s);
+  options.device = flags.memory;
+  options.costs =
+      AskNodesForCosts(*(*client)->table(), flags.connection.tls, options.timeout).costs;
   options.progress = [&](const std::string& text) {
     progress.Show(absl::StrCat(command, ": ", text));
   };

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "routing/costs_proto.h"
 
 namespace latentd {
 namespace {
@@ -128,10 +130,12 @@ CheckedChoice Choice(const Timed& timed, const PredictionCase& at, uint32_t laye
 
 absl::StatusOr<ModelComparison> Compare(const Layout& layout, const std::vector<NodeId>& names,
                                         const ModelCheckOptions& options, const Run& run,
-                                        double quantile) {
+                                        double quantile,
+                                        const std::vector<NodeConstants>* own = nullptr) {
   auto calibration = Calibrate(layout, names, run.samples(), quantile);
   if (!calibration.ok()) return calibration.status();
   ModelComparison all = {.quantile = quantile, .calibration = *std::move(calibration)};
+  if (own != nullptr) all.calibration.nodes = *own;
   const std::vector<PlanHolder> holders = all.calibration.Holders();
   const RequesterConstants& requester = all.calibration.requester;
   const Timed& timed = run.timed();
@@ -156,6 +160,25 @@ absl::StatusOr<ModelComparison> Compare(const Layout& layout, const std::vector<
                            QuantileOf(times, quantile)});
   }
   return all;
+}
+
+// What these nodes say of themselves; empty unless each has a table of the layout's format.
+std::vector<NodeConstants> OwnTables(const Client& client, const std::vector<NodeId>& names,
+                                     const std::vector<v1::NodeCosts>& messages) {
+  std::vector<NodeConstants> tables;
+  for (const NodeId& name : names) {
+    for (const v1::NodeCosts& message : messages) {
+      if (message.node_id() != name) continue;
+      const auto index = client.table()->FindNode(name);
+      if (!index.has_value()) continue;
+      const NodeConstants own =
+          FromProto(message, absl::Now(), client.table()->node(*index).generation).costs.compute;
+      const TimedTable& table = own.Compute(client.layout().record_format, ComputeRegime::kLatency);
+      if (table.state == ConstantState::kMeasured) tables.push_back(own);
+    }
+  }
+  if (tables.size() != names.size()) tables.clear();
+  return tables;
 }
 
 }  // namespace
@@ -188,6 +211,7 @@ absl::StatusOr<ModelCheckReport> CheckModel(Client& client, const ModelCheckOpti
                                             .most_rows = most_rows,
                                             .most_tokens = most_tokens,
                                             .layers = client.layout().layers,
+                                            .device = options.device,
                                             .timeout = options.timeout,
                                             .interrupted = options.interrupted});
   if (!probe.ok()) return probe.status();
@@ -199,10 +223,16 @@ absl::StatusOr<ModelCheckReport> CheckModel(Client& client, const ModelCheckOpti
   if (!medians.ok()) return medians.status();
   auto quickest = Compare(client.layout(), probe->nodes(), options, run, 0.1);
   if (!quickest.ok()) return quickest.status();
-  return ModelCheckReport{.layout = client.layout(),
-                          .transports = client.TransportsTo(probe->holder(0)),
-                          .medians = *std::move(medians),
-                          .quickest = *std::move(quickest)};
+  ModelCheckReport report = {.layout = client.layout(),
+                             .transports = client.TransportsTo(probe->holder(0)),
+                             .medians = *std::move(medians),
+                             .quickest = *std::move(quickest)};
+  const std::vector<NodeConstants> own = OwnTables(client, probe->nodes(), options.costs);
+  if (own.empty()) return report;
+  auto by_nodes = Compare(client.layout(), probe->nodes(), options, run, 0.5, &own);
+  if (!by_nodes.ok()) return by_nodes.status();
+  report.by_nodes = *std::move(by_nodes);
+  return report;
 }
 
 }  // namespace latentd

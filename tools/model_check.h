@@ -8,10 +8,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "proto/latentd/v1/costs.pb.h"
 #include "tools/calibration.h"
 #include "tools/predictions.h"
 
@@ -26,7 +28,9 @@ struct ModelCheckOptions {
   uint32_t requests = 200;  // round trips that count, of each point
   uint32_t warmup = 50;
   uint32_t rounds = 10;
-  int local_threads = 1;  // helpers of the requester's own attention
+  int local_threads = 1;             // helpers of the requester's own attention
+  std::string device;                // as AttendProbeOptions has it
+  std::vector<v1::NodeCosts> costs;  // what nodes say of themselves
   std::function<void(const std::string&)> progress = [](const std::string&) {};
   std::function<bool()> interrupted = [] { return false; };
   absl::Duration timeout = absl::Seconds(10);
@@ -73,6 +77,8 @@ struct ModelCheckReport {
   ModelComparison medians;
   // The same of the quickest tenth: closer to what a machine without other processes would show.
   ModelComparison quickest;
+  // Medians, predicted from the tables that the nodes timed themselves; where all of them have one.
+  std::optional<ModelComparison> by_nodes;
 };
 
 // CANCELLED when interrupted. Errors as AttendProbe::Create and Calibrate.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -86,11 +85,13 @@ std::string ModelCheckText(const ModelCheckReport& report) {
   absl::StrAppend(&text, ChoicesText(medians), "\n");
   TextTable verdict({"taken of each point", absl::StrCat(">error from ", kLargeRows, " rows on"),
                      absl::StrCat(">from ", kSmallRows, " rows on"), ">good choices"});
-  for (const auto& [name, one] :
-       {std::pair{"medians", &medians}, {"quickest tenth", &report.quickest}}) {
-    verdict.Add({name, Percent(one->MeanError(kLargeRows)), Percent(one->MeanError(kSmallRows)),
-                 absl::StrCat(Percent(one->GoodChoices()), " of ", one->choices.size())});
-  }
+  const auto judge = [&](const char* name, const ModelComparison& one) {
+    verdict.Add({name, Percent(one.MeanError(kLargeRows)), Percent(one.MeanError(kSmallRows)),
+                 absl::StrCat(Percent(one.GoodChoices()), " of ", one.choices.size())});
+  };
+  judge("medians", medians);
+  judge("quickest tenth", report.quickest);
+  if (report.by_nodes.has_value()) judge("medians, from the nodes' own tables", *report.by_nodes);
   return absl::StrCat(text, verdict.ToString(),
                       "error: mean of |predicted / measured - 1|. good choices: what the planner "
                       "takes is the measured best,\nor within 5 % of it.\n");
@@ -141,9 +142,11 @@ json ComparisonJson(const ModelComparison& report) {
 }
 
 json ModelCheckJson(const ModelCheckReport& report) {
-  return {{"transports", report.transports},
-          {"medians", ComparisonJson(report.medians)},
-          {"quickest_tenth", ComparisonJson(report.quickest)}};
+  json all = {{"transports", report.transports},
+              {"medians", ComparisonJson(report.medians)},
+              {"quickest_tenth", ComparisonJson(report.quickest)}};
+  if (report.by_nodes.has_value()) all["by_nodes"] = ComparisonJson(*report.by_nodes);
+  return all;
 }
 
 bool MeetsGoals(const ModelCheckReport& check) {
@@ -163,7 +166,8 @@ std::string FaninText(const FaninReport& report) {
                Fixed(point.per_second, 0), Fixed(point.predicted_per_second(), 0)});
   }
   return absl::StrCat("each of ", report.rows, " rows over ", report.tokens,
-                      " tokens of one holder, over ", report.transports, "\n", table.ToString(),
+                      " tokens of one holder, over ", report.transports, ", requesters on ",
+                      report.threads, " threads\n", table.ToString(),
                       "predicted: from the calibration alone. by reports: a route's terms with the "
                       "queue that the answers reported\n");
 }
@@ -184,6 +188,7 @@ json FaninJson(const FaninReport& report) {
   }
   return {{"rows", report.rows},
           {"tokens", report.tokens},
+          {"threads", report.threads},
           {"transports", report.transports},
           {"points", points}};
 }

@@ -57,11 +57,13 @@ absl::StatusOr<PlannedCase> PlanCase(const Layout& layout, std::span<const PlanH
 double PredictFaninUs(const Layout& layout, const PlanHolder& holder,
                       const RequesterConstants& requester, const PredictionCase& one,
                       uint32_t requesters) {
-  const double alone_us = PredictRoute(layout, {&holder, 1}, requester, one).layer_us;
-  if (requesters < 2) return alone_us;
+  const RoutePrediction alone = PredictRoute(layout, {&holder, 1}, requester, one);
+  if (requesters < 2) return alone.layer_us;
   const double rows = 0.5 * one.rows * requesters;
   const ComputePricer batch(*holder.node, layout.record_format, rows, 0);
-  return std::max(alone_us, 2 * batch.Us(one.tokens));
+  const RouteTerms& terms = alone.slowest;
+  const double link_us = terms.probe_us + terms.transfer_us + terms.return_us;
+  return std::max({alone.layer_us, 2 * batch.Us(one.tokens), 0.5 * requesters * link_us});
 }
 
 FetchTerms PredictFetch(const Layout& layout, const PlanHolder& holder,

@@ -43,10 +43,12 @@ absl::StatusOr<PlannedCase> PlanCase(const Layout& layout, std::span<const PlanH
                                      const PredictionCase& one);
 
 // What each of `requesters` waits that all attend the same tokens of one holder, each with one query
-// in flight, in µs. While one batch is computed the others' rows come together for the next, so at
-// rest half of them are computed in turns: a layer takes no less than a round trip alone, nor than
-// two such batches.
-//   max(route alone, 2 * compute(rows * requesters / 2, tokens))
+// in flight and a processor of its own, in µs. While one batch is computed the others' rows come
+// together for the next, so that half of them are computed in turns; and the lane takes and answers
+// one request after the other, with its half of what the link costs (the other half is the
+// requester's).
+//   max(route alone, 2 * compute(rows * requesters / 2, tokens),
+//       requesters * (probe + transfer + return) / 2)
 double PredictFaninUs(const Layout& layout, const PlanHolder& holder,
                       const RequesterConstants& requester, const PredictionCase& one,
                       uint32_t requesters);
