@@ -15,9 +15,9 @@ constexpr uint32_t kRows[] = {1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096};
 constexpr uint32_t kTokens[] = {64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536};
 static_assert(std::size(kRows) <= kMaxTablePoints && std::size(kTokens) <= kMaxTablePoints);
 // A point is timed for so long, within these numbers of batches.
-constexpr double kTimePerPointUs = 20'000;
+constexpr double kTimePerPointUs = 50'000;
 constexpr double kFewestBatches = 5;
-constexpr double kMostBatches = 25;
+constexpr double kMostBatches = 100;
 
 }  // namespace
 
