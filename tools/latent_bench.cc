@@ -10,6 +10,7 @@
 #include "tools/bench_report.h"
 #include "tools/command_line.h"
 #include "tools/fanin.h"
+#include "tools/fetch_bench.h"
 #include "tools/interrupt.h"
 #include "tools/latency.h"
 #include "tools/model_check.h"
@@ -49,6 +50,8 @@ struct Flags {
   bool require = false;
   // fanin
   FaninOptions fanin;
+  // fetch
+  FetchBenchOptions fetch;
   // frontier
   uint32_t steps = 16;
   double prefill_us = 0;
@@ -144,6 +147,23 @@ void AddModelFlags(CLI::App& app, Flags* flags) {
   }
 }
 
+void AddFetchFlags(CLI::App& fetch, Flags* flags) {
+  FetchBenchOptions& options = flags->fetch;
+  fetch.add_option("--tokens", options.tokens, "tokens of each fetch")->check(WholeNumber(1));
+  fetch.add_option("--context", options.context, "that they are selected from")
+      ->check(WholeNumber(1));
+  fetch.add_option("--layers", options.layers, "of each token; 0: all that there are")
+      ->check(WholeNumber(0));
+  fetch
+      .add_option("--holders", options.holders,
+                  "nodes; fetches are timed from one, and from so many")
+      ->check(WholeNumber(1, 1024));
+  fetch.add_option("--requests", options.requests, "fetches of each kind that count")
+      ->check(WholeNumber(1, kMaxRequests));
+  fetch.add_option("--warmup", options.warmup, "fetches of each kind before that")
+      ->check(WholeNumber(0, kMaxRequests));
+}
+
 void AddFlags(CLI::App& app, Flags* flags) {
   SetUp(app);
   app.option_defaults()->always_capture_default();
@@ -158,7 +178,7 @@ void AddFlags(CLI::App& app, Flags* flags) {
   app.add_option(
          "--spin", flags->spin_us,
          "poll this long before sleeping while waiting for answers; default: 50, and as long "
-         "as it takes for model-check, frontier and fanin")
+         "as it takes for model-check, frontier, fanin and fetch")
       ->check(WholeNumber(0))
       ->type_name("MICROSECONDS");
   app.add_option("--json", flags->json_file,
@@ -197,6 +217,10 @@ void AddFlags(CLI::App& app, Flags* flags) {
       "transport", "echo messages as large as an attend's: the wire's share of its latency");
   AddLoadFlags(transport, flags);
   AddModelFlags(app, flags);
+  AddFetchFlags(*app.add_subcommand("fetch",
+                                    "fetch records into the client's own pages: those that lie "
+                                    "together against those that are selected"),
+                flags);
 }
 
 // For the library, no names are what UCX finds.
@@ -366,11 +390,24 @@ absl::StatusOr<Outcome> RunFanin(const Flags& flags, ProgressLine& progress) {
   return Outcome{.text = FaninText(*report), .json = FaninJson(*report)};
 }
 
+absl::StatusOr<Outcome> RunFetch(const Flags& flags, ProgressLine& progress) {
+  CatchInterrupts();
+  FetchBenchOptions options = flags.fetch;
+  options.timeout = absl::Seconds(flags.connection.timeout_s);
+  options.connect = [&](uint64_t cache_bytes) { return ConnectTo(flags, kPollingUs, cache_bytes); };
+  options.progress = [&](const std::string& text) { progress.Show("fetch: " + text); };
+  options.interrupted = Interrupted;
+  const auto report = MeasureFetch(options);
+  if (!report.ok()) return report.status();
+  return Outcome{.text = FetchText(*report), .json = FetchJson(*report)};
+}
+
 absl::StatusOr<Outcome> RunCommand(const Flags& flags, const std::string& command) {
   if (command == "traces") return RunTraces(flags);
   ProgressLine progress;
   if (command == "model-check" || command == "frontier") return RunModel(flags, command, progress);
   if (command == "fanin") return RunFanin(flags, progress);
+  if (command == "fetch") return RunFetch(flags, progress);
   return command == "replay" ? RunReplay(flags, progress) : RunLoad(flags, command, progress);
 }
 
