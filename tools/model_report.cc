@@ -258,19 +258,29 @@ absl::StatusOr<std::string> FrontierSvg(const ModelCheckReport& report, uint32_t
   if (prefill_us_per_token > 0) {
     requester.prefill_us_per_token = MeasuredConstant<ConstantKind::kPrefill>(prefill_us_per_token);
   }
-  for (int i = 0; i < kCells; ++i) {
-    for (int k = 0; k < kCells; ++k) {
-      const double x = double{1} / kCells;
-      const PredictionCase one = {.rows = static_cast<uint32_t>(at(rows, (i + 0.5) * x)),
-                                  .tokens = static_cast<uint32_t>(at(tokens, (k + 0.5) * x)),
-                                  .steps = steps,
-                                  .may_recompute = prefill_us_per_token > 0};
-      const auto planned =
-          PlanCase(report.layout, report.medians.calibration.Holders(), requester, one);
-      if (!planned.ok()) return planned.status();
-      const int colour = planned->local > 0 ? 2 : planned->fetched > 0 ? 1 : 0;
-      plot.Area(at(rows, i * x), at(rows, (i + 1) * x), at(tokens, k * x), at(tokens, (k + 1) * x),
-                kAreas[colour]);
+  const double cell = double{1} / kCells;
+  for (int k = 0; k < kCells; ++k) {
+    int from = 0;  // of the cells so far that have one colour
+    int colour = -1;
+    for (int i = 0; i <= kCells; ++i) {
+      int next = -1;
+      if (i < kCells) {
+        const PredictionCase one = {.rows = static_cast<uint32_t>(at(rows, (i + 0.5) * cell)),
+                                    .tokens = static_cast<uint32_t>(at(tokens, (k + 0.5) * cell)),
+                                    .steps = steps,
+                                    .may_recompute = prefill_us_per_token > 0};
+        const auto planned =
+            PlanCase(report.layout, report.medians.calibration.Holders(), requester, one);
+        if (!planned.ok()) return planned.status();
+        next = planned->local > 0 ? 2 : planned->fetched > 0 ? 1 : 0;
+      }
+      if (next == colour) continue;
+      if (colour >= 0) {
+        plot.Area(at(rows, from * cell), at(rows, i * cell), at(tokens, k * cell),
+                  at(tokens, (k + 1) * cell), kAreas[colour]);
+      }
+      colour = next;
+      from = i;
     }
   }
   for (const CheckedChoice& choice : report.medians.choices) {
