@@ -81,7 +81,7 @@ TEST_CASE("a probe sends messages of every size that the daemon takes, and few b
     return FakeAnswer{.payload =
                           std::vector<std::byte>(std::get<EchoRequest>(request.body).reply_bytes)};
   });
-  const auto client = ConnectTo(daemon);
+  const auto client = ConnectWith(PatientOptions(daemon));
   PairProbeOptions options = {.sizes = {0, 4096, 65536}, .repeats = 8, .timeout = kLong};
   const auto timings = TimeLink(*client, {.node = "node-a"}, options);
   INFO(timings.status().ToString());
