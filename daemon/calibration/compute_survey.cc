@@ -14,10 +14,15 @@ constexpr double kInfinite = std::numeric_limits<double>::infinity();
 constexpr uint32_t kRows[] = {1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096};
 constexpr uint32_t kTokens[] = {64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536};
 static_assert(std::size(kRows) <= kMaxTablePoints && std::size(kTokens) <= kMaxTablePoints);
-// A point is timed for so long, within these numbers of batches.
-constexpr double kTimePerPointUs = 50'000;
-constexpr double kFewestBatches = 5;
-constexpr double kMostBatches = 100;
+// A point is timed for so long in each round, within these numbers of batches.
+constexpr double kTimePerPointUs = 10'000;
+constexpr double kFewestBatches = 1;
+constexpr double kMostBatches = 20;
+// Batches that fill the device and its caches before one is timed: those in flight, and more of those
+// that are over before clocks have risen.
+constexpr uint32_t kWarmups = 2;
+constexpr uint32_t kMoreWarmups = 4;
+constexpr double kShortUs = 1'000;
 
 }  // namespace
 
@@ -33,13 +38,14 @@ ComputeSurvey::ComputeSurvey(const SurveyLimits& limits) : limits_(limits) {
     if (tokens <= limits.most_tokens) tokens_.push_back(tokens);
   }
   if (tokens_.empty()) tokens_.push_back(std::max<uint32_t>(limits.most_tokens, 1));
-  medians_.assign(rows_.size() * tokens_.size(), kInfinite);
+  medians_.assign(points(), kInfinite);
 }
 
 std::optional<SurveyPoint> ComputeSurvey::Next() {
-  while (!done_) {
+  while (round_ < kRounds) {
     const double expected = Expected(row_, token_);
-    if (expected > limits_.longest_batch_us) {
+    // What turned out to take longer is timed all the same: it was the largest of its kind.
+    if (round_ == 0 ? expected > limits_.longest_batch_us : expected == kInfinite) {
       Advance();
       continue;
     }
@@ -53,6 +59,7 @@ std::optional<SurveyPoint> ComputeSurvey::Next() {
                        .regime = regime_,
                        .query_tokens = rows / heads,
                        .heads = heads,
+                       .warmups = expected < kShortUs ? kMoreWarmups : kWarmups,
                        .batches = static_cast<uint32_t>(batches)};
   }
   return std::nullopt;
@@ -67,8 +74,10 @@ void ComputeSurvey::Add(std::span<const double> us) {
                         .regime = regime_,
                         .us = each});
   }
-  MedianAt(row_, token_) = Median({us.begin(), us.end()});
-  ++timed_;
+  if (round_ == 0) {
+    MedianAt(row_, token_) = Median({us.begin(), us.end()});
+    ++timed_;
+  }
   Advance();
 }
 
@@ -82,12 +91,13 @@ void ComputeSurvey::Advance() {
   token_ = 0;
   if (++row_ < rows_.size()) return;
   row_ = 0;
-  done_ = regime_ == ComputeRegime::kThroughput;
-  regime_ = ComputeRegime::kThroughput;
-  std::fill(medians_.begin(), medians_.end(), kInfinite);
+  const bool both = regime_ == ComputeRegime::kThroughput;
+  regime_ = both ? ComputeRegime::kLatency : ComputeRegime::kThroughput;
+  round_ += both ? 1 : 0;
 }
 
 double ComputeSurvey::Expected(size_t row, size_t token) {
+  if (round_ > 0) return MedianAt(row, token);
   double expected = 0;
   if (row > 0) expected = MedianAt(row - 1, token) * rows_[row] / rows_[row - 1];
   if (token > 0) {

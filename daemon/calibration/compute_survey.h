@@ -1,6 +1,7 @@
 // `ComputeSurvey` is the order in which a device is timed: a grid of rows x tokens in each regime,
-// from small to large, leaving out what would take longer than one batch may. It ends with the
-// device's tables.
+// from small to large, leaving out what would take longer than one batch may. All of it is gone
+// through several times, so that what disturbs the machine for a while spoils some times of many
+// points rather than all of one. It ends with the device's tables.
 //
 //     while (const auto point = survey.Next()) survey.Add(times of point) or survey.Skip();
 //
@@ -36,11 +37,14 @@ struct SurveyPoint {
   // rows = query_tokens * heads.
   uint32_t query_tokens = 0;
   uint32_t heads = 0;
-  uint32_t batches = 0;  // to be timed: more of the short ones, whose times spread more
+  uint32_t warmups = 0;  // batches first that are not timed
+  uint32_t batches = 0;  // that are: more of the short ones, whose times spread more
 };
 
 class ComputeSurvey {
  public:
+  static constexpr uint32_t kRounds = 5;
+
   explicit ComputeSurvey(const SurveyLimits& limits);
 
   // What is to be timed now; nothing when all has been.
@@ -50,7 +54,7 @@ class ComputeSurvey {
   // It cannot be timed, nor can those with more tokens.
   void Skip();
 
-  // Of those that have to be timed, at most: points that turn out to take too long are left out.
+  // At most: points that turn out to take too long are left out.
   size_t points() const { return rows_.size() * tokens_.size() * kRegimes; }
   size_t points_timed() const { return timed_; }
   // As FitCompute.
@@ -59,20 +63,24 @@ class ComputeSurvey {
  private:
   static constexpr size_t kRegimes = 2;
 
-  double& MedianAt(size_t row, size_t token) { return medians_[row * tokens_.size() + token]; }
-  // From the neighbours that have been timed, in proportion: not less than what it takes.
-  // Infinite if a neighbour was left out.
+  // Of this regime.
+  double& MedianAt(size_t row, size_t token) {
+    const size_t regime = static_cast<size_t>(regime_);
+    return medians_[(regime * rows_.size() + row) * tokens_.size() + token];
+  }
+  // As timed, or from the neighbours that have been, in proportion: not less than what it takes.
+  // Infinite if a neighbour, or it, was left out.
   double Expected(size_t row, size_t token);
   void Advance();
 
   const SurveyLimits limits_;
   std::vector<uint32_t> rows_;
   std::vector<uint32_t> tokens_;
-  std::vector<double> medians_;  // of this regime: [rows][tokens]; infinite: not timed
+  std::vector<double> medians_;  // of the first round: [regimes][rows][tokens]; infinite: not timed
+  uint32_t round_ = 0;
   size_t row_ = 0;
   size_t token_ = 0;
   ComputeRegime regime_ = ComputeRegime::kLatency;
-  bool done_ = false;
   size_t timed_ = 0;
   std::vector<ComputeSample> samples_;
 };

@@ -1,6 +1,7 @@
 // The grid over which a device is timed, with devices that are formulas.
 #include "daemon/calibration/compute_survey.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <functional>
 #include <set>
@@ -22,7 +23,7 @@ std::vector<SurveyPoint> Run(ComputeSurvey& survey, const Device& device) {
     if (times.size() < 9) times.assign(times.size(), us);
     survey.Add(times);
     timed.push_back(*point);
-    REQUIRE(timed.size() <= survey.points());
+    REQUIRE(timed.size() <= ComputeSurvey::kRounds * survey.points());
   }
   return timed;
 }
@@ -35,7 +36,7 @@ double Linear(const SurveyPoint& point) {
 TEST_CASE("a survey times both regimes and gives tables that are monotone and right") {
   ComputeSurvey survey({.heads = 16});
   const auto timed = Run(survey, Linear);
-  CHECK(survey.points_timed() == timed.size());
+  CHECK(ComputeSurvey::kRounds * survey.points_timed() == timed.size());
   for (const ComputeRegime regime : {ComputeRegime::kLatency, ComputeRegime::kThroughput}) {
     const auto table = survey.Table(regime);
     REQUIRE(table.ok());
@@ -54,7 +55,8 @@ TEST_CASE("no batch is longer than a request may have to wait") {
   std::set<std::pair<uint32_t, uint32_t>> points;
   for (const SurveyPoint& point : Run(survey, Linear)) {
     CHECK(Linear(point) <= longest);
-    CHECK(point.batches >= 5);
+    CHECK(point.batches >= 1);
+    CHECK(point.warmups >= 2);
     points.emplace(point.rows, point.tokens);
   }
   CHECK(points.contains({1, 8192}));
@@ -64,7 +66,7 @@ TEST_CASE("no batch is longer than a request may have to wait") {
 TEST_CASE("a device that is too slow for anything is timed at its smallest batch alone") {
   ComputeSurvey survey({});
   const auto timed = Run(survey, [](const SurveyPoint&) { return 1e6; });
-  CHECK(timed.size() == 2);  // one in each regime
+  CHECK(timed.size() == 2 * ComputeSurvey::kRounds);  // one in each regime
   const auto table = survey.Table(ComputeRegime::kLatency);
   REQUIRE(table.ok());
   CHECK(table->UsAt(64, 4096) > 1e6);
@@ -73,17 +75,14 @@ TEST_CASE("a device that is too slow for anything is timed at its smallest batch
 TEST_CASE("batches have whole query tokens of the model's heads") {
   const uint32_t heads = GENERATE(1u, 16u, 20u, 128u, 0u, 1000u);
   ComputeSurvey survey({.heads = heads});
-  uint32_t before = 0;
+  uint32_t most = 0;
   while (const auto point = survey.Next()) {
     CHECK(point->query_tokens * point->heads == point->rows);
     CHECK(point->heads <= kMaxHeads);
-    if (point->regime == ComputeRegime::kLatency) {
-      CHECK(point->rows >= before);
-      before = point->rows;
-    }
+    most = std::max(most, point->rows);
     survey.Add(std::vector<double>{1.0});
   }
-  CHECK(before > 4000);
+  CHECK(most > 4000);
 }
 
 TEST_CASE("what the cache has no room for is left out, and the rest goes on") {

@@ -13,10 +13,6 @@
 namespace latentd {
 namespace {
 
-constexpr size_t kFewestTimes = 3;
-// Batches that fill the device and its caches before one is timed; throughput needs as many as are
-// in flight.
-constexpr uint32_t kWarmups = 3;
 // After an interruption: requests often come in trains.
 constexpr absl::Duration kFirstPause = absl::Milliseconds(20);
 constexpr absl::Duration kLongestPause = absl::Seconds(1);
@@ -63,9 +59,7 @@ class Surveyor {
       }
       if (!answer.ok() && !absl::IsAborted(answer.status())) return answer.status();
       if (answer.ok()) times.insert(times.end(), answer->us.begin(), answer->us.end());
-      const bool enough = times.size() >= (answer.ok() && !answer->interrupted
-                                               ? size_t{1}
-                                               : std::max<size_t>(kFewestTimes, point.batches / 2));
+      const bool enough = times.size() >= (point.batches + 1) / 2;
       const absl::Duration rest = took * (1 / std::clamp(options_.share, 1e-3, 1.0) - 1);
       const bool end = wait_(Pause::kRest, rest) || (!enough && wait_(Pause::kBackOff, pause));
       if (end) return absl::CancelledError("the calibration was ended");
@@ -88,7 +82,7 @@ class Surveyor {
          .heads = point.heads,
          .visible_tokens = point.tokens,
          .keep_busy = point.regime == ComputeRegime::kThroughput,
-         .warmups = kWarmups,
+         .warmups = point.warmups,
          .batches = static_cast<uint32_t>(batches)},
         [answer](absl::StatusOr<BatchTimes> result) { answer->set_value(std::move(result)); });
     return times.get();
