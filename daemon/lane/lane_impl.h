@@ -114,6 +114,7 @@ class LaneImpl : public Lane {
   struct LeavingSlot {
     absl::Time due;
     Generation generation{};  // that it had here
+    bool held = false;        // it answered for the slot, by the table before
   };
   struct Trial {
     BatchTrial what;
@@ -219,6 +220,8 @@ class LaneImpl : public Lane {
 
   // lane_slots.cc
   void TakeTable(std::shared_ptr<const SlotOwnership> slots);
+  // Whether a requester whose table is older than the slot's placement may be answered all the same.
+  bool AnswersBehind(const ChunkId& id, Epoch epoch, bool records_only) const;
   void DropLeaving(absl::Time now);
   void DropOrphans(absl::Time now);
 
@@ -310,6 +313,7 @@ class LaneImpl : public Lane {
   uint64_t kept_bytes_ = 0;
   absl::flat_hash_map<uint64_t, KeptPayload> kept_;  // by the request's serial
   absl::btree_map<Slot, LeavingSlot> leaving_;
+  std::vector<Epoch> generation_since_;  // [kSlotCount]: no later than that, as far as tables came
   absl::Time next_orphans_ = absl::InfinitePast();
   std::deque<LocalWork> local_work_;
   absl::Time next_scrub_ = absl::InfinitePast();

@@ -10,6 +10,11 @@
 //     it is no longer primary     open chunks become the node's: the sessions that published them go
 //                                 on elsewhere, and may end here
 //
+// Whoever asks by a table from before that is answered as long as this lane holds the slot, or held it
+// and still has it: a move costs requesters nothing that they could see, though tables take some tens
+// of milliseconds to reach them. Not by a table from before the slot began anew; and of a slot that
+// has gone only what is sealed.
+//
 // So every byte that is answered was acknowledged under the slot's present generation, or lies in a
 // chunk that was sealed, and then it is what its publisher vouched for.
 #include <utility>
@@ -30,14 +35,23 @@ constexpr absl::Duration kOrphansEvery = absl::Seconds(10);
 
 void LaneImpl::TakeTable(std::shared_ptr<const SlotOwnership> slots) {
   const std::shared_ptr<const SlotOwnership> before = std::exchange(slots_, std::move(slots));
-  if (before == nullptr) return;  // nothing is here yet
+  if (before == nullptr) {  // nothing is here yet
+    for (uint32_t s = 0; s < kSlotCount; ++s) {
+      generation_since_.push_back(slots_->PlacedOf(static_cast<Slot>(s)));
+    }
+    return;
+  }
   const absl::Time due = SteadyNow() + options_.slot_grace;
   for (uint32_t s = 0; s < kSlotCount; ++s) {
     const auto slot = static_cast<Slot>(s);
+    if (before->GenerationOf(slot) != slots_->GenerationOf(slot)) {
+      generation_since_[s] = slots_->epoch();
+    }
     const SlotRole was = before->RoleOf(slot), is = slots_->RoleOf(slot);
     if (was == is && was != SlotRole::kJoining) continue;
     if (is == SlotRole::kNone) {
-      leaving_[slot] = {.due = due, .generation = before->GenerationOf(slot)};
+      leaving_[slot] = {
+          .due = due, .generation = before->GenerationOf(slot), .held = was >= SlotRole::kHolder};
       continue;
     }
     Generation generation = before->GenerationOf(slot);
@@ -57,6 +71,23 @@ void LaneImpl::TakeTable(std::shared_ptr<const SlotOwnership> slots) {
       store_->AdoptOpenOfSlot(slot);
     }
   }
+}
+
+bool LaneImpl::AnswersBehind(const ChunkId& id, Epoch epoch, bool records_only) const {
+  const Slot slot = id.slot();
+  const bool same_generation =
+      epoch != Epoch{} && epoch < slots_->PlacedOf(slot) && epoch >= generation_since_[ToInt(slot)];
+  if (!same_generation) return false;
+  if (slots_->RoleOf(slot) >= SlotRole::kHolder) return true;
+  const auto left = leaving_.find(slot);
+  if (!records_only || left == leaving_.end() || !left->second.held ||
+      left->second.generation != slots_->GenerationOf(slot)) {
+    return false;
+  }
+  const absl::Time now = SteadyNow();
+  if (now >= left->second.due) return false;
+  const auto chunk = store_->Stat(id, now);
+  return chunk.has_value() && chunk->sealed;
 }
 
 void LaneImpl::DropLeaving(absl::Time now) {

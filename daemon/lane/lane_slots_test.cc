@@ -71,6 +71,49 @@ TEST_CASE("one chunk whose slot has moved refuses a request that is right about 
   CHECK(reply.reply.header.epoch == 9);
 }
 
+TEST_CASE("a slot that has gone is answered for, to who does not know, until it is dropped") {
+  LaneWorld world(GraceOptions(absl::Seconds(1)));
+  TestClient client(world);
+  client.Fill(1, 10);
+  REQUIRE(client.Publish(2, 10).status().ok());
+  Give(world, 8, {});
+  const Place elsewhere = {.holders = {kB}, .placed = 9};
+  Give(world, 9, {{1, elsewhere}, {2, elsewhere}});
+  CHECK(AttendAt(client, 1, 8) == Code::kOk);
+  CHECK(AttendAt(client, 1, 9) == Code::kNotHolder);
+  CHECK(AttendAt(client, 2, 8) == Code::kWrongEpoch);  // open: it goes on elsewhere
+  CHECK(client.Stat({1}).code() == Code::kWrongEpoch);
+  CHECK(WaitFor([&] { return world.stats().released_chunks.Get() == 2; },
+                [&] { client.Progress(); }));
+  CHECK(AttendAt(client, 1, 8) == Code::kWrongEpoch);
+}
+
+TEST_CASE("a requester that does not know that a slot has moved is answered where it still is") {
+  LaneWorld world;
+  TestClient client(world);
+  client.Fill(1, 10);
+  Give(world, 8, {});
+  Give(world, 9, {{1, {.holders = {kB, kA}, .placed = 9}}});
+  CHECK(AttendAt(client, 1, 8) == Code::kOk);
+  CHECK(AttendAt(client, 1, 7) == Code::kWrongEpoch);
+  CHECK(client.Stat({1}).code() == Code::kWrongEpoch);  // of epoch 7
+}
+
+TEST_CASE("a requester of a table from before its slot began anew, or joined here, is refused") {
+  LaneWorld world;
+  TestClient client(world);
+  client.Fill(1, 10);
+  client.Fill(2, 10);
+  Give(world, 8, {});
+  Give(world, 9,
+       {{1, {.placed = 9, .generation = 2}}, {2, {.holders = {kB}, .joining = {kA}, .placed = 9}}});
+  CHECK(AttendAt(client, 1, 8) == Code::kWrongEpoch);
+  CHECK(AttendAt(client, 2, 8) == Code::kWrongEpoch);
+  Give(world, 10, {{1, {.placed = 10, .generation = 2}}, {2, {.placed = 10}}});
+  CHECK(AttendAt(client, 1, 8) == Code::kWrongEpoch);
+  CHECK(AttendAt(client, 1, 9) == Code::kOk);
+}
+
 TEST_CASE("the chunks of a slot that has gone are dropped after the grace, others stay") {
   LaneWorld world(GraceOptions(absl::Milliseconds(50)));
   TestClient client(world);

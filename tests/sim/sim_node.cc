@@ -17,6 +17,7 @@ constexpr absl::Duration kForwardPatience = absl::Milliseconds(800);
 constexpr absl::Duration kForwardTimeout = absl::Milliseconds(150);
 constexpr absl::Duration kForwardAgainAfter = absl::Milliseconds(20);
 constexpr absl::Duration kPeerTimeout = absl::Milliseconds(400);
+constexpr absl::Duration kSlotGrace = absl::Seconds(2);
 
 Layout SimLayout() {
   Layout layout;
@@ -106,7 +107,7 @@ SimNode::SimNode(SimWorld* world, const SimEtcdLink* link, SimNodeOptions option
 
 void SimNode::TakeTable(const TablePtr& table) {
   world_->CheckDelivered(*this, table_, *table);
-  table_ = table;
+  const TablePtr before = std::exchange(table_, table);
   // A slot that begins anew begins empty.
   for (uint32_t block = 0; block < kBlocks; ++block) {
     const Slot slot{static_cast<uint16_t>(block * kBlockSlots)};
@@ -115,6 +116,13 @@ void SimNode::TakeTable(const TablePtr& table) {
       std::erase_if(chunks_, [&](const auto& chunk) { return chunk.first.slot() == slot; });
     }
     known = table->GenerationOf(slot);
+    const auto holds = [&](const TablePtr& t) {
+      const auto self = t == nullptr ? std::nullopt : t->FindNode(id_);
+      return self && t->Holds(*self, slot);
+    };
+    const auto self = table->FindNode(id_);
+    if (holds(before) && !holds(table)) left_[slot] = clock_.now();
+    if (self && (table->Holds(*self, slot) || table->Joins(*self, slot))) left_.erase(slot);
   }
   sync_->SetTable(OnlyFirstOfBlocks(*table));
 }
@@ -125,6 +133,7 @@ absl::Status SimNode::Admit(const Request& request) const {
   if (request.session != ToInt(options_.generation)) return absl::UnauthenticatedError("session");
   const Slot slot = request.chunk.slot();
   if (request.epoch > table_->epoch()) return WrongEpochError("the holder is behind");
+  if (AnswersBehind(request)) return absl::OkStatus();
   if (request.epoch < table_->PlacedOf(slot)) return WrongEpochError("the requester is behind");
   if (request.generation != table_->GenerationOf(slot)) return WrongGenerationError("generation");
   const auto self = table_->FindNode(id_);
@@ -133,6 +142,21 @@ absl::Status SimNode::Admit(const Request& request) const {
     return NotHolderError("not a holder");
   }
   return absl::OkStatus();
+}
+
+// As lane_slots.cc.
+bool SimNode::AnswersBehind(const Request& request) const {
+  const Slot slot = request.chunk.slot();
+  if (request.kind != Request::Kind::kAttend || request.epoch >= table_->PlacedOf(slot) ||
+      request.generation != table_->GenerationOf(slot)) {
+    return false;
+  }
+  const auto self = table_->FindNode(id_);
+  if (self && table_->Holds(*self, slot)) return true;
+  const auto left = left_.find(slot);
+  if (left == left_.end() || clock_.now() >= left->second + kSlotGrace) return false;
+  const auto chunk = chunks_.find(request.chunk);
+  return chunk != chunks_.end() && chunk->second.sealed;
 }
 
 void SimNode::Handle(const Request& request, ReplyDone reply) {

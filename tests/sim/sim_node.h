@@ -60,6 +60,7 @@ class SimNode : public PeerChunks, public LocalChunks {
 
   void TakeTable(const TablePtr& table);
   absl::Status Admit(const Request& request) const;
+  bool AnswersBehind(const Request& request) const;
   void HandlePublishOrSeal(const Request& request, ReplyDone reply);
   Reply Attend(const Request& request);
   Reply Forwarded(const Request& request);
@@ -94,6 +95,7 @@ class SimNode : public PeerChunks, public LocalChunks {
   TablePtr table_;
   std::map<ChunkId, Chunk> chunks_;
   std::map<Slot, Generation> slot_generation_;
+  std::map<Slot, absl::Time> left_;  // slots that it held, and since when it does not
   std::unique_ptr<SlotSync> sync_;
   std::unique_ptr<ClusterNode> member_;
 };
