@@ -275,13 +275,15 @@ TEST_CASE("tables that change faster than they are fetched are followed") {
   Replicas daemons;
   const auto client = ConnectWith(PatientOptions(daemons.a));
   std::atomic<uint64_t> epoch = 1;
-  daemons.a.SetScript([&](const ParsedRequest& request) {
+  const auto script = [&](const ParsedRequest& request) {
     if (epoch < 4) {
       daemons.Place(++epoch, kBoth);
       return FakeAnswer{.status = WrongEpochError("stale"), .epoch = epoch};
     }
     return AnswerAttendWith(1)(request);
-  });
+  };
+  daemons.a.SetScript(script);
+  daemons.b.SetScript(script);
   Query query({kFirst});
   const auto answer = client->Attend(query.args(), kLong);
   INFO(answer.status().ToString());

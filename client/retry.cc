@@ -21,6 +21,7 @@ constexpr uint64_t kMostPrimaryWaitNs = 1'000'000'000;
 NextStep DecideRetry(const Failure& failure, const Attempts& before) {
   if (IsWrongEpoch(failure.status)) {
     if (failure.holder_epoch > failure.sent_epoch) {
+      if (failure.other_holder && !before.passed_by_move) return NextStep::kOtherHolder;
       return before.tables_fetched < kMostTablesFetched && failure.holder_epoch > before.fetched
                  ? NextStep::kRefreshTable
                  : NextStep::kGiveUp;
@@ -64,9 +65,11 @@ Attempts After(NextStep step, const Failure& failure, Attempts before) {
     case NextStep::kReopenSession:
       before.reopened_session = true;
       break;
-    case NextStep::kOtherHolder:
-      before.changed_holder = true;
+    case NextStep::kOtherHolder: {
+      const bool moved = IsWrongEpoch(failure.status) && failure.holder_epoch > failure.sent_epoch;
+      (moved ? before.passed_by_move : before.changed_holder) = true;
       break;
+    }
     case NextStep::kGiveUp:
       break;
   }

@@ -3,7 +3,9 @@
 // that nothing was answered:
 //
 //   failure                                     before the next attempt           at most
-//   WRONG_EPOCH, the holder's table is newer    get that table, place anew        8 times, each
+//   WRONG_EPOCH, the holder's table is newer    place on another holder, which    once
+//                                               may have what has left this one,
+//                                               or else get that table            8 times, each
 //                                                                                 for a newer one
 //   WRONG_EPOCH, the holder's table is older    place on another holder, or,      once
 //                                               there being none, wait for it     8 times, each
@@ -53,10 +55,11 @@ struct Attempts {
   bool asked_holder = false;
   bool reopened_session = false;
   bool changed_holder = false;
+  bool passed_by_move = false;  // asked another holder of what may have left the first
 
   bool any() const {
     return waits_for_holder > 0 || waits_for_primary > 0 || tables_fetched > 0 || asked_holder ||
-           reopened_session || changed_holder;
+           reopened_session || changed_holder || passed_by_move;
   }
 };
 

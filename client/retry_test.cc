@@ -18,6 +18,20 @@ Failure WrongEpoch(Epoch sent, Epoch holder) {
 // No attempts but this one.
 Attempts Taken(NextStep step, Attempts before = {}) { return After(step, {}, before); }
 
+TEST_CASE("what may have left one holder is asked of another before the new table is waited for") {
+  Failure failure = {.status = WrongEpochError("the slot has moved"),
+                     .sent_epoch = Epoch{5},
+                     .holder_epoch = Epoch{6},
+                     .other_holder = true};
+  REQUIRE(DecideRetry(failure, {}) == NextStep::kOtherHolder);
+  const Attempts attempts = After(NextStep::kOtherHolder, failure, {});
+  CHECK_FALSE(attempts.changed_holder);
+  CHECK(attempts.any());
+  CHECK(DecideRetry(failure, attempts) == NextStep::kRefreshTable);
+  failure.status = absl::UnavailableError("connection lost");
+  CHECK(DecideRetry(failure, attempts) == NextStep::kOtherHolder);
+}
+
 TEST_CASE("a stale table is refreshed as long as tables get newer, eight times") {
   Attempts attempts;
   for (uint64_t epoch = 5; epoch < 13; ++epoch) {

@@ -114,7 +114,6 @@ class LaneImpl : public Lane {
   struct LeavingSlot {
     absl::Time due;
     Generation generation{};  // that it had here
-    bool held = false;        // it answered for the slot, by the table before
   };
   struct Trial {
     BatchTrial what;
@@ -220,8 +219,8 @@ class LaneImpl : public Lane {
 
   // lane_slots.cc
   void TakeTable(std::shared_ptr<const SlotOwnership> slots);
-  // Whether a requester whose table is older than the slot's placement may be answered all the same.
-  bool AnswersBehind(const ChunkId& id, Epoch epoch, bool records_only) const;
+  // Whether who reads by a table that is older than the slot's placement is answered all the same.
+  bool AnswersBehind(Slot slot, Epoch epoch) const;
   void DropLeaving(absl::Time now);
   void DropOrphans(absl::Time now);
 
@@ -236,11 +235,11 @@ class LaneImpl : public Lane {
   void Scrub(absl::Time now);
 
   // lane_trials.cc
-  // Since the last time, or now.
-  bool HasWorkForOthers();
+  // Now, or some moments ago.
+  bool HasWorkForOthers(absl::Time now);
   void YieldTrial();
   void BeginTrial(const BatchTrial& trial, TrialDone done);
-  bool TurnTrial();
+  bool TurnTrial(absl::Time now);
   absl::Status PrepareTrial(Trial& trial);
   bool LaunchTrial(Trial& trial);
   void InterruptTrial(Trial& trial);
@@ -323,8 +322,9 @@ class LaneImpl : public Lane {
   std::unique_ptr<TrialScratch> trial_scratch_;
   std::unique_ptr<Trial> trial_;
   uint64_t next_trial_job_ = 0;
-  uint64_t seen_serial_ = 1;    // requests from here on came after the last look
-  uint64_t trial_batches_ = 0;  // that the engine was given
+  uint64_t seen_serial_ = 1;  // requests from here on came after the last look
+  absl::Time last_request_ = absl::InfinitePast();  // when a look found any
+  uint64_t trial_batches_ = 0;                      // that the engine was given
 
   MessageBytes scratch_;  // the message being built
   std::vector<EngineDone> done_;

@@ -77,7 +77,7 @@ void LaneImpl::Run() {
 bool LaneImpl::Turn(absl::Time now) {
   bool busy = mailbox_->Run();
   for (int round = 0; round < kProgressRounds && worker_->Progress() > 0; ++round) busy = true;
-  busy |= TurnTrial();
+  busy |= TurnTrial(now);
   done_.clear();
   // The time after the messages that just came, so that none seems to be computed before it came.
   busy |= engine_->Turn(SteadyNow(), done_);

@@ -163,13 +163,11 @@ absl::Status LaneImpl::CheckSlots(const ParsedRequest& request) const {
     return request.replica() ? slots_->CheckReplica(id.slot(), placed)
                              : slots_->CheckWrite(id, epoch);
   };
-  const bool records_only =
-      request.opcode() == Opcode::kAttend || request.opcode() == Opcode::kFetch;
   const auto check_reads = [&](const auto& entries) {
     for (const auto& entry : entries) {
       const ChunkId id = IdOf(entry.chunk_hi, entry.chunk_lo);
       absl::Status s = slots_->CheckRead(id, epoch);
-      if (!s.ok() && !AnswersBehind(id, epoch, records_only)) return s;
+      if (!s.ok() && !AnswersBehind(id.slot(), epoch)) return s;
     }
     return absl::OkStatus();
   };

@@ -10,10 +10,9 @@
 //     it is no longer primary     open chunks become the node's: the sessions that published them go
 //                                 on elsewhere, and may end here
 //
-// Whoever asks by a table from before that is answered as long as this lane holds the slot, or held it
-// and still has it: a move costs requesters nothing that they could see, though tables take some tens
-// of milliseconds to reach them. Not by a table from before the slot began anew; and of a slot that
-// has gone only what is sealed.
+// Whoever reads by a table from before that is answered as long as this lane holds the slot, but not by
+// one from before the slot began anew. So who is refused where the slot has gone is answered at the
+// holder that it still has, though tables take some tens of milliseconds to reach requesters.
 //
 // So every byte that is answered was acknowledged under the slot's present generation, or lies in a
 // chunk that was sealed, and then it is what its publisher vouched for.
@@ -50,8 +49,7 @@ void LaneImpl::TakeTable(std::shared_ptr<const SlotOwnership> slots) {
     const SlotRole was = before->RoleOf(slot), is = slots_->RoleOf(slot);
     if (was == is && was != SlotRole::kJoining) continue;
     if (is == SlotRole::kNone) {
-      leaving_[slot] = {
-          .due = due, .generation = before->GenerationOf(slot), .held = was >= SlotRole::kHolder};
+      leaving_[slot] = {.due = due, .generation = before->GenerationOf(slot)};
       continue;
     }
     Generation generation = before->GenerationOf(slot);
@@ -73,21 +71,9 @@ void LaneImpl::TakeTable(std::shared_ptr<const SlotOwnership> slots) {
   }
 }
 
-bool LaneImpl::AnswersBehind(const ChunkId& id, Epoch epoch, bool records_only) const {
-  const Slot slot = id.slot();
-  const bool same_generation =
-      epoch != Epoch{} && epoch < slots_->PlacedOf(slot) && epoch >= generation_since_[ToInt(slot)];
-  if (!same_generation) return false;
-  if (slots_->RoleOf(slot) >= SlotRole::kHolder) return true;
-  const auto left = leaving_.find(slot);
-  if (!records_only || left == leaving_.end() || !left->second.held ||
-      left->second.generation != slots_->GenerationOf(slot)) {
-    return false;
-  }
-  const absl::Time now = SteadyNow();
-  if (now >= left->second.due) return false;
-  const auto chunk = store_->Stat(id, now);
-  return chunk.has_value() && chunk->sealed;
+bool LaneImpl::AnswersBehind(Slot slot, Epoch epoch) const {
+  return slots_->RoleOf(slot) >= SlotRole::kHolder && epoch != Epoch{} &&
+         epoch < slots_->PlacedOf(slot) && epoch >= generation_since_[ToInt(slot)];
 }
 
 void LaneImpl::DropLeaving(absl::Time now) {

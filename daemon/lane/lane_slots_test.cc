@@ -71,23 +71,6 @@ TEST_CASE("one chunk whose slot has moved refuses a request that is right about 
   CHECK(reply.reply.header.epoch == 9);
 }
 
-TEST_CASE("a slot that has gone is answered for, to who does not know, until it is dropped") {
-  LaneWorld world(GraceOptions(absl::Seconds(1)));
-  TestClient client(world);
-  client.Fill(1, 10);
-  REQUIRE(client.Publish(2, 10).status().ok());
-  Give(world, 8, {});
-  const Place elsewhere = {.holders = {kB}, .placed = 9};
-  Give(world, 9, {{1, elsewhere}, {2, elsewhere}});
-  CHECK(AttendAt(client, 1, 8) == Code::kOk);
-  CHECK(AttendAt(client, 1, 9) == Code::kNotHolder);
-  CHECK(AttendAt(client, 2, 8) == Code::kWrongEpoch);  // open: it goes on elsewhere
-  CHECK(client.Stat({1}).code() == Code::kWrongEpoch);
-  CHECK(WaitFor([&] { return world.stats().released_chunks.Get() == 2; },
-                [&] { client.Progress(); }));
-  CHECK(AttendAt(client, 1, 8) == Code::kWrongEpoch);
-}
-
 TEST_CASE("a requester that does not know that a slot has moved is answered where it still is") {
   LaneWorld world;
   TestClient client(world);

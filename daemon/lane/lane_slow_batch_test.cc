@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "daemon/lane/lane.h"
 #include "daemon/lane/lane_test_client.h"
 
@@ -120,6 +121,7 @@ TEST_CASE("what a client computes ends when it dies") {
 
 TEST_CASE("a batch that the lane times ends when a request comes") {
   SlowWorld slow;
+  absl::SleepFor(absl::Milliseconds(300));  // so that the lane is idle
   std::atomic<int> ended = 0;
   std::atomic<bool> interrupted = false;
   slow.world.lane->TimeBatches(

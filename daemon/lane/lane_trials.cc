@@ -14,6 +14,7 @@ namespace {
 // Names of jobs that are no request's: requests count up from 1.
 constexpr uint64_t kFirstTrialJob = uint64_t{1} << 63;
 constexpr uint64_t kNoSession = 0;  // sessions count up from 1
+constexpr absl::Duration kIdleFor = absl::Milliseconds(200);
 
 absl::Status Stopped() { return absl::UnavailableError("the lane has stopped"); }
 
@@ -37,9 +38,11 @@ void LaneImpl::EndTrials(std::function<void()> done) {
   if (!posted) (*shared_done)();
 }
 
-bool LaneImpl::HasWorkForOthers() {
-  const bool came = std::exchange(seen_serial_, next_serial_) != next_serial_;
-  return came || !requests_.empty() || !local_work_.empty() || stopping_;
+// A batch that a cpu lane computes is not taken back: a request that came meanwhile would wait for it.
+// So a lane that was asked something a moment ago is not idle.
+bool LaneImpl::HasWorkForOthers(absl::Time now) {
+  if (std::exchange(seen_serial_, next_serial_) != next_serial_) last_request_ = now;
+  return now - last_request_ < kIdleFor || !requests_.empty() || !local_work_.empty() || stopping_;
 }
 
 // Before something is written to the store, which may need the pages.
@@ -58,8 +61,8 @@ void LaneImpl::BeginTrial(const BatchTrial& trial, TrialDone done) {
   if (trial.keep_busy) trial_->depth = static_cast<uint32_t>(engine_->max_in_flight());
 }
 
-bool LaneImpl::TurnTrial() {
-  const bool for_others = HasWorkForOthers();
+bool LaneImpl::TurnTrial(absl::Time now) {
+  const bool for_others = HasWorkForOthers(now);
   if (trial_ == nullptr) {
     if (for_others) trial_scratch_.reset();
     return false;

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 
+#include "absl/time/clock.h"
 #include "daemon/lane/batch_trial.h"
 #include "daemon/lane/lane.h"
 #include "daemon/lane/lane_test_client.h"
@@ -135,6 +136,20 @@ TEST_CASE("what comes for others ends a trial and gets its pages") {
   CHECK(client.Until([&] { return world.Quiet(); }));
   world.Settle();
   CHECK(world.stats().pages_free.Get() == 4);
+}
+
+TEST_CASE("a lane that was asked something a moment ago times nothing") {
+  LaneWorld world(Options());
+  TestClient client(world);
+  client.Fill(1, 10);
+  const auto times = Time(world, {.batches = 3});
+  REQUIRE(times.ok());
+  CHECK(times->interrupted);
+  CHECK(times->us.empty());
+  absl::SleepFor(absl::Milliseconds(300));
+  const auto later = Time(world, {.batches = 3});
+  REQUIRE(later.ok());
+  CHECK(later->us.size() == 3);
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 // answer for, and in which role. Made by whoever brings a new table, read by the lane.
 //
 // Who asks by another epoch than the table's may still be right: a requester of an older table is
-// served as long as the slot has not moved since that table (and, by the lane, where it has moved and
-// what is read is here all the same: lane_slots.cc). What primaries pass on is taken by
+// served as long as the slot has not moved since that table (and, by the lane, where it reads what
+// this node holds all the same: lane_slots.cc). What primaries pass on is taken by
 // where the slot is placed, whatever the epochs.
 //
 // Immutable; any thread.

@@ -17,7 +17,6 @@ constexpr absl::Duration kForwardPatience = absl::Milliseconds(800);
 constexpr absl::Duration kForwardTimeout = absl::Milliseconds(150);
 constexpr absl::Duration kForwardAgainAfter = absl::Milliseconds(20);
 constexpr absl::Duration kPeerTimeout = absl::Milliseconds(400);
-constexpr absl::Duration kSlotGrace = absl::Seconds(2);
 
 Layout SimLayout() {
   Layout layout;
@@ -107,7 +106,7 @@ SimNode::SimNode(SimWorld* world, const SimEtcdLink* link, SimNodeOptions option
 
 void SimNode::TakeTable(const TablePtr& table) {
   world_->CheckDelivered(*this, table_, *table);
-  const TablePtr before = std::exchange(table_, table);
+  table_ = table;
   // A slot that begins anew begins empty.
   for (uint32_t block = 0; block < kBlocks; ++block) {
     const Slot slot{static_cast<uint16_t>(block * kBlockSlots)};
@@ -116,13 +115,6 @@ void SimNode::TakeTable(const TablePtr& table) {
       std::erase_if(chunks_, [&](const auto& chunk) { return chunk.first.slot() == slot; });
     }
     known = table->GenerationOf(slot);
-    const auto holds = [&](const TablePtr& t) {
-      const auto self = t == nullptr ? std::nullopt : t->FindNode(id_);
-      return self && t->Holds(*self, slot);
-    };
-    const auto self = table->FindNode(id_);
-    if (holds(before) && !holds(table)) left_[slot] = clock_.now();
-    if (self && (table->Holds(*self, slot) || table->Joins(*self, slot))) left_.erase(slot);
   }
   sync_->SetTable(OnlyFirstOfBlocks(*table));
 }
@@ -152,11 +144,7 @@ bool SimNode::AnswersBehind(const Request& request) const {
     return false;
   }
   const auto self = table_->FindNode(id_);
-  if (self && table_->Holds(*self, slot)) return true;
-  const auto left = left_.find(slot);
-  if (left == left_.end() || clock_.now() >= left->second + kSlotGrace) return false;
-  const auto chunk = chunks_.find(request.chunk);
-  return chunk != chunks_.end() && chunk->second.sealed;
+  return self && table_->Holds(*self, slot);
 }
 
 void SimNode::Handle(const Request& request, ReplyDone reply) {

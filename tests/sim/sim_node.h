@@ -95,7 +95,6 @@ class SimNode : public PeerChunks, public LocalChunks {
   TablePtr table_;
   std::map<ChunkId, Chunk> chunks_;
   std::map<Slot, Generation> slot_generation_;
-  std::map<Slot, absl::Time> left_;  // slots that it held, and since when it does not
   std::unique_ptr<SlotSync> sync_;
   std::unique_ptr<ClusterNode> member_;
 };
