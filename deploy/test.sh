@@ -37,8 +37,8 @@ targets=(//...)
 while (($# > 0)); do
   case $1 in
     -h|--help) usage; exit 0 ;;
-    # All that is of size large are the two of these: 20 minutes together.
-    --faults) targets+=(//tests/cluster:faults) arguments+=(--test_timeout=-1,-1,600,-1) ;;
+    # All that is of size large are the four of these: 20 minutes together.
+    --faults) targets+=(//tests/cluster:faults) arguments+=(--test_timeout=-1,-1,300,-1) ;;
     --config)
       (($# >= 2)) || { usage >&2; exit 2; }
       arguments+=("--config=$2")
