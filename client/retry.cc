@@ -10,8 +10,9 @@ namespace latentd {
 namespace {
 
 constexpr uint8_t kMostTablesFetched = 8;
-constexpr uint8_t kMostWaits = 8;
+constexpr uint8_t kMostWaits = 48;
 constexpr uint64_t kFirstWaitNs = 2'000'000;
+constexpr uint64_t kMostWaitNs = 250'000'000;
 constexpr uint8_t kMostPrimaryWaits = 16;
 constexpr uint64_t kFirstPrimaryWaitNs = 20'000'000;
 constexpr uint64_t kMostPrimaryWaitNs = 1'000'000'000;
@@ -76,7 +77,9 @@ Attempts After(NextStep step, const Failure& failure, Attempts before) {
   return before;
 }
 
-uint64_t HolderWaitNs(const Attempts& before) { return kFirstWaitNs << before.waits_for_holder; }
+uint64_t HolderWaitNs(const Attempts& before) {
+  return std::min(kFirstWaitNs << std::min<uint8_t>(before.waits_for_holder, 7), kMostWaitNs);
+}
 
 uint64_t PrimaryWaitNs(const Attempts& before) {
   return std::min(kFirstPrimaryWaitNs << before.waits_for_primary, kMostPrimaryWaitNs);

@@ -8,8 +8,9 @@
 //                                               or else get that table            8 times, each
 //                                                                                 for a newer one
 //   WRONG_EPOCH, the holder's table is older    place on another holder, or,      once
-//                                               there being none, wait for it     8 times, each
-//                                                                                 twice as long
+//                                               there being none, wait for it     48 times, each
+//                                                                                 twice as long, up
+//                                                                                 to 250 ms: 10 s
 //   NOT_HOLDER (another table, the same epoch)  ask it for that table, place anew once
 //   UNAUTHENTICATED (expired, or a new daemon)  open a session anew               once
 //   UNAVAILABLE (gone, hung, draining),         place on another holder           once
@@ -86,7 +87,7 @@ NextStep DecideRetry(const Failure& failure, const Attempts& before);
 Attempts After(NextStep step, const Failure& failure, Attempts before);
 
 // How long to wait for a holder that has been waited for so many times: 2 ms, then twice as long
-// each time.
+// each time, up to 250 ms.
 uint64_t HolderWaitNs(const Attempts& before);
 // The same of a primary: 20 ms, then twice as long each time, up to 1 s.
 uint64_t PrimaryWaitNs(const Attempts& before);

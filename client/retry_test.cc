@@ -49,13 +49,13 @@ TEST_CASE("a holder that lags behind is passed over for another, or given more a
   CHECK(DecideRetry(failure, {}) == NextStep::kWaitForHolder);
   Attempts attempts;
   uint64_t waited_ns = 0;
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 48; ++i) {
     REQUIRE(DecideRetry(failure, attempts) == NextStep::kWaitForHolder);
     waited_ns += HolderWaitNs(attempts);
     attempts = Taken(NextStep::kWaitForHolder, attempts);
   }
   CHECK(DecideRetry(failure, attempts) == NextStep::kGiveUp);
-  CHECK(waited_ns == 510'000'000);
+  CHECK(waited_ns == 10'504'000'000);
   failure.other_holder = true;
   CHECK(DecideRetry(failure, {}) == NextStep::kOtherHolder);
   CHECK(DecideRetry(failure, Taken(NextStep::kOtherHolder)) == NextStep::kWaitForHolder);

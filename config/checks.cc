@@ -158,7 +158,13 @@ void CheckEtcd(const MembershipConfig& membership, Findings& findings) {
                         absl::StrCat("'", membership.endpoints[i], "' is membership.endpoints[",
                                      same - begin, "] already"));
   }
-  if (membership.backend != MembershipBackend::kEtcd) return;
+  if (membership.backend != MembershipBackend::kEtcd) {
+    // A node on its own where a cluster was meant would not be noticed.
+    const bool alone = AreKnown(findings, {"membership.endpoints", "membership.peers"}) &&
+                       !membership.endpoints.empty() && membership.peers.empty();
+    if (alone) findings.AddFaultAt("membership.endpoints", "is for backend etcd");
+    return;
+  }
   if (membership.endpoints.empty() && findings.IsKnown("membership.endpoints")) {
     findings.AddFaultAt("membership.endpoints", "is needed with backend etcd");
   }

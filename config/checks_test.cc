@@ -97,10 +97,13 @@ TEST_CASE("what etcd needs is complete") {
         "f:4:34: membership.tls.key: needs membership.tls.cert\n");
   CHECK(FaultsWith("membership: { tls: { cert: a, key: k } }\n") ==
         "f:4:20: membership.tls.ca is missing\n");
-  CHECK(FaultsWith("membership: { user: u, password_file: p, tls: { ca: a, cert: c, key: k }, "
+  CHECK(FaultsWith("membership: { endpoints: [\"e:1\"] }\n") ==
+        "f:4:26: membership.endpoints: is for backend etcd\n");
+  CHECK(FaultsWith("membership: { backend: etcd, user: u, password_file: p, tls: { ca: a, cert: c, "
+                   "key: k }, "
                    "endpoints: [\"e:1\", \"f:1\"] }\n") == "");
-  CHECK(FaultsWith("membership: { endpoints: [\"e:1\", \"f:1\", \"e:1\"] }\n") ==
-        "f:4:41: membership.endpoints[2]: 'e:1' is membership.endpoints[0] already\n");
+  CHECK(FaultsWith("membership: { backend: etcd, endpoints: [\"e:1\", \"f:1\", \"e:1\"] }\n") ==
+        "f:4:56: membership.endpoints[2]: 'e:1' is membership.endpoints[0] already\n");
   const std::string bare =
       FaultsWith("membership: { backend: etcd, peers: [{ id: a, control: \"h:1\" }] }\n");
   INFO(bare);

@@ -131,7 +131,8 @@ std::string ForwardText(const v1::ReplicationStatus& status) {
                       " failed");
 }
 
-std::string ClusterText(const v1::ReplicationStatus& status) {
+std::string ClusterText(uint64_t epoch, const v1::ReplicationStatus& status) {
+  if (epoch == 0) return "unknown: the node has no routing table yet";
   return absl::StrCat(status.cluster_degraded_slots(), " slots with too few holders, ",
                       status.cluster_moving_slots(), " moving");
 }
@@ -236,7 +237,7 @@ View StatusView(const v1::StatusResponse& status) {
   node.Add({"copying", CopyText(replication)});
   if (replication.chunks_damaged() > 0) node.Add({"damaged chunks", DamagedText(replication)});
   node.Add({"forwarding", ForwardText(replication)});
-  node.Add({"cluster", ClusterText(replication)});
+  node.Add({"cluster", ClusterText(status.epoch(), replication)});
   node.Add({"sessions", absl::StrCat(status.sessions())});
   node.Add({"cuda", status.cuda()});
   node.Add({"metrics", status.metrics_address().empty() ? "off" : status.metrics_address()});

@@ -139,6 +139,9 @@ void EtcdRequest::TryNext(const std::string& problem) {
   connection_.members->MoveOn(member_);
   const uint32_t rounds = tries_ / static_cast<uint32_t>(connection_.members->size());
   if (tries_ % connection_.members->size() != 0) return Try();
+  // A token of an etcd that has lost its data is not refused: members wait until they have come as far
+  // as when it was made.
+  if (connection_.tokens->needed()) connection_.tokens->Forget(token_);
   const absl::Duration left = deadline_ - connection_.loop->now();
   timer_ = connection_.loop->After(std::min(left, Pause(rounds)), IfStill(&EtcdRequest::Try));
 }

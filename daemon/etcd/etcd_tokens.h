@@ -30,7 +30,7 @@ class EtcdTokens {
   bool needed() const { return !user_.empty(); }
   // At once if there is one; otherwise asks `member`, and no other any longer.
   void Get(size_t member, Done done);
-  // etcd knows it no longer. No effect if there is a newer one.
+  // etcd knows it no longer, or may not. No effect if there is a newer one.
   void Forget(const std::string& token) {
     if (token_ == token) token_.reset();
   }

@@ -118,6 +118,11 @@ void EtcdProcesses::Stop(size_t member) { members_[member].process->Freeze(); }
 void EtcdProcesses::Continue(size_t member) { members_[member].process->Signal(SIGCONT); }
 void EtcdProcesses::Restart(size_t member) { Start(members_[member], member); }
 
+void EtcdProcesses::RestartEmpty(size_t member) {
+  std::filesystem::remove_all(absl::StrCat(folder_, "/m", member));
+  Restart(member);
+}
+
 void EtcdProcesses::Compact(int64_t revision) {
   Call("/v3/kv/compaction", absl::StrCat("{\"revision\": \"", revision, "\"}"));
 }

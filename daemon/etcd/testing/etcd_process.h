@@ -45,6 +45,8 @@ class EtcdProcesses {
   void Continue(size_t member);
   // After Kill, on the same port and data. Does not wait.
   void Restart(size_t member);
+  // The same without data. Only of one member: others would not know it.
+  void RestartEmpty(size_t member);
   void WaitUntilServes(size_t member);
 
   // Only without TLS and before EnableAuth.
