@@ -63,7 +63,7 @@ TEST_CASE("a query goes once to each holder and the answers are merged") {
   Pair pair;
   pair.a.SetScript(AnswerAttendWith(1));
   pair.b.SetScript(AnswerAttendWith(3));
-  const auto client = ConnectTo(pair.a);
+  const auto client = ConnectWith(PatientOptions(pair.a));
   Query query({kFirst, kSecond, {.hi = 2, .lo = 5}});
   const auto answer = client->Attend(query.args(), kLong);
   INFO(answer.status().ToString());
