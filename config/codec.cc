@@ -141,6 +141,18 @@ Codec<std::string> TextCodec() {
   return codec;
 }
 
+Codec<std::string> NameCodec() {
+  Codec<std::string> codec = TextCodec();
+  codec.parse = [text_of = codec.parse](const std::string& text) -> absl::StatusOr<std::string> {
+    const auto is_barred = [](unsigned char c) { return c == '/' || c <= ' ' || c == 0x7f; };
+    if (std::any_of(text.begin(), text.end(), is_barred)) {
+      return Refusal(text, "a name without '/', spaces and control characters");
+    }
+    return text_of(text);
+  };
+  return codec;
+}
+
 Codec<uint64_t> SizeCodec(uint64_t min, uint64_t max) {
   Codec<uint64_t> codec;
   codec.format = [](const uint64_t& value) { return FormatWithUnit(value, kSizeUnits); };

@@ -41,6 +41,9 @@ Codec<bool> FlagCodec();
 // Any text that is not empty, at most 1,000 bytes.
 Codec<std::string> TextCodec();
 
+// A text that can be part of a key of etcd's: without '/', spaces and control characters.
+Codec<std::string> NameCodec();
+
 // Bytes: "60GiB", "512MiB", "64KiB", "1TiB", or a plain number.
 Codec<uint64_t> SizeCodec(uint64_t min, uint64_t max = std::numeric_limits<uint64_t>::max());
 

@@ -12,6 +12,17 @@ std::string RefusalOf(const Codec<V>& codec, const std::string& text) {
   return value.ok() ? "accepted" : std::string(value.status().message());
 }
 
+TEST_CASE("names are what can be part of a key") {
+  const Codec<std::string> name = NameCodec();
+  CHECK(name.parse("node-a.rack_1").value() == "node-a.rack_1");
+  CHECK(RefusalOf(name, "") == "must not be empty");
+  for (const char* text : {"demo/nodes", "a b", "../x", "a\n"}) {
+    CHECK(RefusalOf(name, text) == absl::StrCat("'", text,
+                                                "' is not a name without '/', spaces and control "
+                                                "characters"));
+  }
+}
+
 TEST_CASE("sizes are read with binary units and written with the largest that fits") {
   const Codec<uint64_t> size = SizeCodec(0);
   CHECK(size.parse("0").value() == 0);

@@ -18,7 +18,7 @@ constexpr uint64_t kMaxCpus = 4096;
 Schema<NodeConfig> NodeSchema() {
   using C = NodeConfig;
   return {
-      ScalarKey("id", &C::id, TextCodec(),
+      ScalarKey("id", &C::id, NameCodec(),
                 "Name of this node: unique in its cluster, and the same after a restart.",
                 Presence::kRequired),
       ScalarKey("advertise", &C::advertise, HostCodec(),
@@ -246,7 +246,7 @@ Key<Config> ModelKey() {
 Schema<PeerConfig> PeerSchema() {
   using C = PeerConfig;
   Schema<C> schema = {
-      ScalarKey("id", &C::id, TextCodec(), "The node's node.id.", Presence::kRequired),
+      ScalarKey("id", &C::id, NameCodec(), "The node's node.id.", Presence::kRequired),
       ScalarKey("control", &C::control_address, HostPortCodec(PortZero::kRefused),
                 "Address of its gRPC server.", Presence::kRequired),
       ScalarKey("capacity", &C::capacity_bytes, SizeCodec(1, kMaxBytes),
@@ -294,7 +294,7 @@ Schema<MembershipConfig> MembershipSchema() {
                 "routing table from the new one."),
       ScalarListKey("endpoints", &C::endpoints, HostPortCodec(PortZero::kRefused), 64,
                     "For etcd: addresses of its servers, without http:// before them."),
-      ScalarKey("cluster", &C::cluster, TextCodec(),
+      ScalarKey("cluster", &C::cluster, NameCodec(),
                 "For etcd: name that keeps this cluster's keys apart from those of others."),
       ScalarKey("lease", &C::lease_ms,
                 DurationCodec(DurationUnit::kMillisecond, BareNumber::kRefused, 1000, kMinuteMs),
