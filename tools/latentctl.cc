@@ -143,16 +143,18 @@ absl::StatusOr<View> Drain(AdminCalls& calls, const Flags& flags) {
   LeftToDrain left{.requests = drained->requests_in_flight(),
                    .slots = hands_over ? drained->slots_held() : 0};
   ProgressLine progress;
+  uint64_t degraded = 0;
   const absl::Time give_up = absl::Now() + absl::Seconds(flags.wait_timeout_s);
   if (flags.wait) CatchInterrupts();
   while (flags.wait && left.any()) {
     if (Interrupted()) {
       return absl::CancelledError(
-          absl::StrCat("interrupted; the node is draining, ", left.ToString()));
+          absl::StrCat("interrupted; the node goes on draining until `resume`: ", left.ToString()));
     }
     if (absl::Now() > give_up) {
-      return absl::DeadlineExceededError(
-          absl::StrCat("still draining: ", left.ToString(), " after ", flags.wait_timeout_s, " s"));
+      return absl::DeadlineExceededError(absl::StrCat("still draining: ", left.ToString(),
+                                                      " after ", flags.wait_timeout_s,
+                                                      " s; it goes on until `resume`"));
     }
     progress.Show(absl::StrCat("draining: ", left.ToString()));
     absl::SleepFor(absl::Milliseconds(hands_over ? 200 : 50));
@@ -160,9 +162,15 @@ absl::StatusOr<View> Drain(AdminCalls& calls, const Flags& flags) {
     if (!status.ok()) return status.status();
     left = {.requests = InFlight(*status),
             .slots = hands_over ? status->replication().slots_held() : 0};
+    degraded = hands_over ? status->replication().cluster_degraded_slots() : 0;
   }
+  const bool empty = flags.wait && hands_over && !left.any();
+  const std::string copies =
+      degraded == 0 ? ""
+                    : absl::StrCat("; ", degraded, " slots of the cluster have too few copies now");
   return View{
-      absl::StrCat("draining, ", left.ToString(), "\n"),
+      absl::StrCat(empty ? "drained: it holds no slots and can be stopped, " : "draining, ",
+                   left.ToString(), copies, "\n"),
       {{"state", "draining"}, {"requests_in_flight", left.requests}, {"slots_held", left.slots}}};
 }
 
@@ -173,8 +181,8 @@ absl::StatusOr<View> Resume(AdminCalls& calls, const Flags&) {
 }
 
 absl::StatusOr<View> Calibrate(AdminCalls& calls, const Flags& flags) {
-  const auto measured = calls.Calibrate(flags.compute, flags.links,
-                                        absl::Seconds(flags.measure_timeout_s));
+  const auto measured =
+      calls.Calibrate(flags.compute, flags.links, absl::Seconds(flags.measure_timeout_s));
   if (!measured.ok()) return measured.status();
   return CalibrateView(*measured, absl::Now());
 }
