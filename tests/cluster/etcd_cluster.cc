@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "tests/cluster/eventually.h"
 #include "tests/cluster/frontend.h"
+#include "tests/cluster/settled.h"
 
 namespace latentd::testing {
 namespace {
@@ -18,15 +19,6 @@ constexpr int kPeerPort = 2380;
 constexpr int kControlPort = 7400;
 
 std::string NodeName(int index) { return absl::StrCat("node-", index + 1); }
-
-// Holders that a slot should have, and whether the daemons' table has them all and nothing moves.
-bool Settled(const v1::RoutingTable& table, uint32_t holders, size_t nodes) {
-  if (static_cast<size_t>(table.nodes_size()) != nodes) return false;
-  for (const v1::SlotRange& range : table.ranges()) {
-    if (range.joining_size() > 0 || range.holders_size() != static_cast<int>(holders)) return false;
-  }
-  return true;
-}
 
 }  // namespace
 

@@ -11,9 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
-#include "tests/cluster/benchmarks/settled.h"
 #include "tests/cluster/eventually.h"
 #include "tests/cluster/loopback.h"
+#include "tests/cluster/settled.h"
 
 namespace latentd::testing {
 namespace {

@@ -1,6 +1,6 @@
 // When a routing table is what it should stay: tests and benchmarks wait for it. Pure; any thread.
-#ifndef LATENTD_TESTS_CLUSTER_BENCHMARKS_SETTLED_H_
-#define LATENTD_TESTS_CLUSTER_BENCHMARKS_SETTLED_H_
+#ifndef LATENTD_TESTS_CLUSTER_SETTLED_H_
+#define LATENTD_TESTS_CLUSTER_SETTLED_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -20,4 +20,4 @@ inline bool Settled(const v1::RoutingTable& table, uint32_t holders, size_t node
 
 }  // namespace latentd::testing
 
-#endif  // LATENTD_TESTS_CLUSTER_BENCHMARKS_SETTLED_H_
+#endif  // LATENTD_TESTS_CLUSTER_SETTLED_H_
