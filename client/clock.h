@@ -18,6 +18,10 @@ inline uint64_t SteadyNanos() {
                                    .count());
 }
 
+inline double MicrosecondsSince(uint64_t start_ns) {
+  return static_cast<double>(SteadyNanos() - start_ns) * 1e-3;
+}
+
 // The same moment for those who count in absl::Time. Not the time of day.
 inline absl::Time SteadyTime(uint64_t steady_ns) {
   return absl::FromUnixNanos(static_cast<int64_t>(steady_ns));

@@ -1,16 +1,14 @@
 #include "client/pair_probe.h"
 
 #include <algorithm>
-#include <chrono>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "client/clock.h"
 #include "routing/robust_stats.h"
 
 namespace latentd {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // Messages of one size come in runs, since a single one behind others of another size finds cold
 // memory; runs of all sizes come in turn, so that what disturbs the machine for a while disturbs
@@ -18,10 +16,6 @@ using Clock = std::chrono::steady_clock;
 constexpr uint32_t kRunWarmup = 2;
 constexpr uint32_t kRun = 8;
 constexpr uint32_t kPieces = 16;
-
-double MicrosecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
-}
 
 std::vector<uint64_t> SizesFor(const SessionLimits& limits, std::vector<uint64_t> sizes) {
   std::sort(sizes.begin(), sizes.end());
@@ -37,9 +31,9 @@ absl::Status TimeRun(const Call& call, uint32_t counted, uint64_t bytes,
                      const PairProbeOptions& options, std::vector<LinkSample>& samples) {
   for (uint32_t i = 0; i < kRunWarmup + counted; ++i) {
     if (options.interrupted()) return absl::CancelledError("interrupted");
-    const Clock::time_point start = Clock::now();
+    const uint64_t start_ns = SteadyNanos();
     if (absl::Status s = call(); !s.ok()) return s;
-    if (i >= kRunWarmup) samples.push_back({bytes, MicrosecondsSince(start)});
+    if (i >= kRunWarmup) samples.push_back({bytes, MicrosecondsSince(start_ns)});
   }
   return absl::OkStatus();
 }

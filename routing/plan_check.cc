@@ -1,6 +1,5 @@
 #include "routing/plan_check.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"

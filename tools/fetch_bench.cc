@@ -1,12 +1,12 @@
 #include "tools/fetch_bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 #include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/clock.h"
 #include "kernels/rope.h"
 #include "routing/layout_rope.h"
 #include "tools/bench_data.h"
@@ -17,8 +17,6 @@
 
 namespace latentd {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr int32_t kShift = 1234;
 constexpr uint32_t kChunkTokens = 2048;  // at most, of the context's chunks
@@ -111,12 +109,12 @@ class Bench {
     const uint32_t tokens = std::min(options_.tokens, context.chunk_tokens);
     std::vector<std::byte> records(uint64_t{layers_} * tokens * client_.layout().record_bytes());
     return Time("plain", [&]() -> absl::StatusOr<Fetched> {
-      const Clock::time_point start = Clock::now();
+      const uint64_t start_ns = SteadyNanos();
       const absl::Status s =
           client_.Fetch({.chunk = context.chunks[0], .layers = layers_, .tokens = tokens}, records,
                         options_.timeout);
       if (!s.ok()) return s;
-      return Fetched{MicrosecondsSince(start), records.size(), 0};
+      return Fetched{MicrosecondsSince(start_ns), records.size(), 0};
     });
   }
 
@@ -127,17 +125,13 @@ class Bench {
     uint64_t requests = 0;
   };
 
-  static double MicrosecondsSince(Clock::time_point start) {
-    return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
-  }
-
   // Into an empty cache: holders are first asked how long the chunks are.
   absl::StatusOr<Fetched> Fetch(std::span<const CachePart> parts) {
     std::vector<ChunkId> ids;
     for (const CachePart& part : parts) ids.push_back(part.chunk);
-    const Clock::time_point start = Clock::now();
+    const uint64_t start_ns = SteadyNanos();
     const auto report = client_.FetchToCache(parts, options_.timeout);
-    const double us = MicrosecondsSince(start);
+    const double us = MicrosecondsSince(start_ns);
     client_.DropFromCache(ids);
     if (!report.ok()) return report.status();
     return Fetched{us, report->bytes, report->requests};

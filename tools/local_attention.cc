@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cassert>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <random>
 
+#include "client/clock.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/merge.h"
 #include "kernels/rope.h"
@@ -18,14 +18,8 @@
 namespace latentd {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr uint32_t kMergeRows = 128;
 constexpr uint64_t kSpliceRecords = 4096;
-
-double MicrosecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
-}
 
 }  // namespace
 
@@ -65,19 +59,19 @@ double LocalAttention::TimeAttendUs(uint32_t rows, uint32_t tokens) {
                            .out = out_[0].data(),
                            .lse = lse_[0].data()};
   std::vector<BatchResult> done;
-  const Clock::time_point start = Clock::now();
+  const uint64_t start_ns = SteadyNanos();
   backend_->Submit(next_batch_++, {&problem, 1});
   while (done.empty()) backend_->Poll(done);
-  return MicrosecondsSince(start);
+  return MicrosecondsSince(start_ns);
 }
 
 double LocalAttention::TimeMergeUs(uint32_t rows) {
   const PartialView partials[] = {{out_[0].data(), lse_[0].data()},
                                   {out_[1].data(), lse_[1].data()}};
-  const Clock::time_point start = Clock::now();
+  const uint64_t start_ns = SteadyNanos();
   MergePartials(partials, rows, layout_.latent_width, OutFormat::kBf16, out_[2].data(),
                 lse_[2].data());
-  return MicrosecondsSince(start) / (2.0 * rows);
+  return MicrosecondsSince(start_ns) / (2.0 * rows);
 }
 
 double LocalAttention::TimeSpliceRecordsPerUs() {
@@ -85,9 +79,9 @@ double LocalAttention::TimeSpliceRecordsPerUs() {
   const uint64_t records = std::min<uint64_t>(kSpliceRecords, page_ids_.size() * kPageTokens);
   const auto rotation = rope.ok() ? rope->RotationBy(100) : rope.status();
   if (!rotation.ok()) return std::numeric_limits<double>::quiet_NaN();
-  const Clock::time_point start = Clock::now();
+  const uint64_t start_ns = SteadyNanos();
   RotateRecords(layout_.geometry(), layout_.record_format, *rotation, pages_.data(), records);
-  return static_cast<double>(records) / MicrosecondsSince(start);
+  return static_cast<double>(records) / MicrosecondsSince(start_ns);
 }
 
 }  // namespace latentd
